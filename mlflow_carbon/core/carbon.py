@@ -1,0 +1,233 @@
+"""From energy to emissions: the one place where a gram is computed.
+
+`account` costs each UTC bucket of energy with the intensity of its time:
+emissions = sum over buckets of energy x PUE x intensity, in gCO2e (location-based, operational).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.core.footprint import RunFootprint
+from mlflow_carbon.core.series import BUCKET_S, Basis, Component, EnergySeries, Quality
+from mlflow_carbon.core.units import NS_PER_S, mean_power_w, uj_to_kwh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["MIXED_SHARE", "IntensitySeries", "IntensitySlot", "account", "count_units", "emissions_gco2e"]
+
+MIXED_SHARE = 0.1
+"""A basis or quality level counts for a run when it holds at least this share of the energy (decision 6)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensitySlot:
+    """Carbon intensity of one zone in one half-open slot of UTC time.
+
+    Attributes:
+        start_s: Start, seconds since the epoch, UTC.
+        end_s: End, exclusive.
+        gco2e_per_kwh: The value.
+        low_gco2e_per_kwh: Lower end of the 95 % range.
+        high_gco2e_per_kwh: Upper end of the 95 % range.
+        kind: `actual`, `forecast`, `estimated` or `static`.
+    """
+
+    start_s: int
+    end_s: int
+    gco2e_per_kwh: float
+    low_gco2e_per_kwh: float
+    high_gco2e_per_kwh: float
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.end_s <= self.start_s:
+            raise ValueError(f"intensity slot: expected end > start, got {self.start_s}..{self.end_s}")
+        if not 0 <= self.low_gco2e_per_kwh <= self.gco2e_per_kwh <= self.high_gco2e_per_kwh < math.inf:
+            raise ValueError(
+                "intensity slot: expected 0 <= low <= value <= high, got "
+                f"{self.low_gco2e_per_kwh} <= {self.gco2e_per_kwh} <= {self.high_gco2e_per_kwh}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensitySeries:
+    """Intensity of one zone over time, with the static figure that stands in where a slot is missing.
+
+    Attributes:
+        zone: Grid zone id, for example `GB`.
+        provider: Who says so, for example `carbonintensity.org.uk`.
+        static: The figure for times without a slot (an annual average).
+        static_provider: Who says that.
+        signal: `average` or `marginal`; the two are never mixed in one sum.
+        scope: `direct` or `life cycle`.
+        dataset: Data set, version and year.
+        slots: Sorted, not overlapping.
+        note: What a reader must know, for example why a fallback was used.
+    """
+
+    zone: str
+    provider: str
+    static: IntensitySlot
+    static_provider: str
+    signal: str = "average"
+    scope: str = "life cycle"
+    dataset: str = ""
+    slots: tuple[IntensitySlot, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for before, after in zip(self.slots, self.slots[1:], strict=False):
+            if after.start_s < before.end_s:
+                raise ValueError(f"intensity of {self.zone}: slots overlap at {after.start_s}")
+
+    def at(self, t_s: float) -> IntensitySlot:
+        """The slot that holds a time, or the static figure."""
+        index = bisect_right(self.slots, t_s, key=lambda slot: slot.start_s) - 1
+        if index >= 0 and t_s < self.slots[index].end_s:
+            return self.slots[index]
+        return self.static
+
+
+def emissions_gco2e(energy_kwh: float, intensity_gco2e_per_kwh: float, pue_ratio: float = 1.0) -> float:
+    """Operational emissions in gCO2e of IT energy in kWh (GHG Protocol Scope 2, location-based)."""
+    return energy_kwh * pue_ratio * intensity_gco2e_per_kwh
+
+
+def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: float = 1.0) -> RunFootprint:
+    """Footprint of a span: energy by component, emissions by the bucket, ranges, basis and quality.
+
+    Ranges of channels add up linearly (their errors are taken as fully correlated, the cautious
+    choice); the range of the emissions joins energy and intensity as independent factors.
+
+    Args:
+        series: Energy of the span.
+        intensity: Grid intensity that covers it (its static figure covers everything else).
+        pue_ratio: Facility energy over IT energy, at least 1.
+
+    Raises:
+        ValueError: If the PUE is below 1 or not finite.
+    """
+    if not 1 <= pue_ratio < math.inf:
+        raise ValueError(f"expected a PUE of at least 1, got {pue_ratio}; use 1.0 if it is unknown")
+    total_uj = series.energy_uj()
+    low_uj, high_uj = _energy_range_uj(series)
+    grams, grams_low, grams_high = _cost(series, intensity, pue_ratio)
+    total_kwh = uj_to_kwh(total_uj)
+    below, above = _joined(
+        (_ratio(low_uj, total_uj), _ratio(grams_low, grams)),
+        (_ratio(high_uj, total_uj), _ratio(grams_high, grams)),
+    )
+    covered_ns = [series.covered_ns.get(c.id, 0) for c in series.parts()]
+    has_data = bool(covered_ns) and series.duration_ns > 0
+    return RunFootprint(
+        energy_kwh=total_kwh,
+        energy_low_kwh=uj_to_kwh(low_uj),
+        energy_high_kwh=uj_to_kwh(high_uj),
+        energy_cpu_kwh=_component_kwh(series, Component.CPU),
+        energy_gpu_kwh=_component_kwh(series, Component.GPU),
+        energy_dram_kwh=_component_kwh(series, Component.DRAM),
+        energy_facility_kwh=total_kwh * pue_ratio,
+        emissions_gco2e=grams,
+        emissions_low_gco2e=grams * below,
+        emissions_high_gco2e=grams * above,
+        emissions_operational_gco2e=grams,
+        intensity_gco2e_per_kwh=grams / (total_kwh * pue_ratio) if total_kwh > 0 else None,
+        power_mean_w=mean_power_w(total_uj, max(covered_ns)) if has_data else None,
+        duration_s=series.duration_ns / NS_PER_S,
+        coverage_ratio=min(1.0, min(covered_ns) / series.duration_ns) if has_data else 0.0,
+        pue_ratio=pue_ratio,
+        basis=_basis(series, total_uj),
+        quality=_quality(series, total_uj),
+        zone=intensity.zone,
+        provider=intensity.provider,
+        intensity_kind=_kind(series, intensity),
+    )
+
+
+def count_units(footprint: RunFootprint, unit: str, amount: float) -> RunFootprint:
+    """The footprint with its functional unit and SCI = (operational + embodied) / R, ISO/IEC 21031."""
+    if not unit or amount <= 0:
+        return footprint
+    grams = (footprint.emissions_gco2e or 0.0) + (footprint.emissions_embodied_gco2e or 0.0)
+    return replace(
+        footprint, functional_unit=unit, functional_units=amount, sci_gco2e_per_unit=grams / amount
+    )
+
+
+def _energy_by_channel(series: EnergySeries) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for cell in series.cells:
+        totals[cell.channel] = totals.get(cell.channel, 0) + cell.energy_uj
+    return totals
+
+
+def _energy_range_uj(series: EnergySeries) -> tuple[float, float]:
+    totals = _energy_by_channel(series)
+    low = sum(totals.get(c.id, 0) * c.low_ratio for c in series.parts())
+    high = sum(totals.get(c.id, 0) * c.high_ratio for c in series.parts())
+    return low, high
+
+
+def _cost(series: EnergySeries, intensity: IntensitySeries, pue_ratio: float) -> tuple[float, float, float]:
+    parts = {c.id for c in series.parts()}
+    grams = low = high = 0.0
+    for cell in series.cells:
+        if cell.channel in parts:
+            slot = intensity.at(cell.bucket_s + BUCKET_S / 2)
+            kwh = uj_to_kwh(cell.energy_uj)
+            grams += emissions_gco2e(kwh, slot.gco2e_per_kwh, pue_ratio)
+            low += emissions_gco2e(kwh, slot.low_gco2e_per_kwh, pue_ratio)
+            high += emissions_gco2e(kwh, slot.high_gco2e_per_kwh, pue_ratio)
+    return grams, low, high
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 1.0
+
+
+def _joined(lows: Iterable[float], highs: Iterable[float]) -> tuple[float, float]:
+    """Factors below and above a product whose own factors err independently (root sum of squared logs)."""
+    below = math.sqrt(sum(math.log(max(x, 1e-9)) ** 2 for x in lows))
+    above = math.sqrt(sum(math.log(max(x, 1.0)) ** 2 for x in highs))
+    return math.exp(-below), math.exp(above)
+
+
+def _component_kwh(series: EnergySeries, component: Component) -> float | None:
+    if not any(c.component is component for c in series.channels):
+        return None
+    return uj_to_kwh(series.energy_uj(component))
+
+
+def _shares(series: EnergySeries, total_uj: int) -> list[tuple[Basis, Quality, float]]:
+    totals = _energy_by_channel(series)
+    parts = series.parts()
+    if total_uj <= 0:  # nothing was used: every channel counts alike
+        return [(c.basis, c.quality, 1.0) for c in parts]
+    return [(c.basis, c.quality, totals.get(c.id, 0) / total_uj) for c in parts]
+
+
+def _basis(series: EnergySeries, total_uj: int) -> str:
+    found = {basis for basis, _, share in _shares(series, total_uj) if share > 0}
+    if not found:
+        return "none"
+    return found.pop().value if len(found) == 1 else Basis.MIXED.value
+
+
+def _quality(series: EnergySeries, total_uj: int) -> str:
+    by_level: dict[Quality, float] = {}
+    for _, level, share in _shares(series, total_uj):
+        by_level[level] = by_level.get(level, 0.0) + share
+    levels = [level for level, share in by_level.items() if share >= MIXED_SHARE]
+    return min(levels).name if levels else "none"
+
+
+def _kind(series: EnergySeries, intensity: IntensitySeries) -> str:
+    """The weakest kind that costed any energy: static before forecast before estimated before actual."""
+    order = ("static", "forecast", "estimated", "actual")
+    used = {intensity.at(cell.bucket_s + BUCKET_S / 2).kind for cell in series.cells}
+    return next((kind for kind in order if kind in used), intensity.static.kind)

@@ -1,0 +1,1 @@
+"""Grid carbon intensity: zones, providers and the chain that falls back with a label."""

@@ -1,0 +1,1 @@
+"""Where a run ran: host, software, git and container facts as tags and one document."""

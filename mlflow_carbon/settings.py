@@ -1,0 +1,230 @@
+"""Settings, resolved once and frozen: argument > `MLFLOW_CARBON_<FIELD>` > file > default.
+
+The file is `$MLFLOW_CARBON_CONFIG`, else `./mlflow-carbon.yaml`, else `mlflow-carbon.yaml` in the user's
+configuration directory. Imports the standard library only: it is loaded with `import mlflow`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from mlflow_carbon.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ENV_PREFIX", "Overrides", "Settings", "home", "is_disabled", "resolve", "wants_autolog"]
+
+ENV_PREFIX = "MLFLOW_CARBON_"
+FILE_NAME = "mlflow-carbon.yaml"
+
+# Not settings of a measurement, but read from the same prefix.
+_OTHER_VARIABLES = frozenset({"AUTOLOG", "CONFIG", "DATA", "DISABLE", "HOME", "OWNER"})
+
+
+class Overrides(TypedDict, total=False):
+    """Keyword arguments of `autolog` and `track`; see `Settings` for what they mean."""
+
+    zone: str
+    grid: str
+    intensity_gco2e_per_kwh: float
+    pue: float
+    period_s: float
+    cpu_power_w: float
+    ram_power_w: float
+    privacy: str
+    detail: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to measure and cost one run.
+
+    Attributes:
+        zone: Grid zone id (`GB`, `DE`, `US-CAL-CISO`); None: cloud variables, then the time zone.
+        grid: `auto` (live where the user named a zone that has a live provider), `annual` or `gb`.
+        intensity_gco2e_per_kwh: A fixed intensity that replaces every provider.
+        pue: Power usage effectiveness, at least 1.
+        period_s: Sampling period in seconds, 0.05 to 60.
+        cpu_power_w: Thermal design power of all CPU packages, where the model should not guess it.
+        ram_power_w: Power of all memory, where the model should not guess it.
+        privacy: Host and user names as `hashed`, `full` or `off`.
+        detail: Log every number of the footprint as a metric, not only the default twelve.
+        zone_source: Where the zone came from: `argument`, `environment`, `file` or empty.
+        pue_source: Where the PUE came from, as above or `default`.
+    """
+
+    zone: str | None = None
+    grid: str = "auto"
+    intensity_gco2e_per_kwh: float | None = None
+    pue: float = 1.0
+    period_s: float = 1.0
+    cpu_power_w: float | None = None
+    ram_power_w: float | None = None
+    privacy: str = "hashed"
+    detail: bool = False
+    zone_source: str = ""
+    pue_source: str = "default"
+
+
+_CHOICES = {"grid": ("auto", "annual", "gb"), "privacy": ("hashed", "full", "off")}
+_RANGES = {
+    "intensity_gco2e_per_kwh": (0.0, 5000.0),
+    "pue": (1.0, 10.0),
+    "period_s": (0.05, 60.0),
+    "cpu_power_w": (0.0, 100_000.0),
+    "ram_power_w": (0.0, 100_000.0),
+}
+_NAMES = tuple(f.name for f in fields(Settings) if not f.name.endswith("_source"))
+
+
+def resolve(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> tuple[Settings, list[str]]:
+    """Settings from all sources, and what was wrong in the environment and the file.
+
+    A wrong argument raises, since the caller can mend it there and then; a wrong variable or
+    file is left out and reported, since a measurement must not stop a training.
+
+    Raises:
+        SettingsError: If an override is unknown or has a value that cannot be used.
+    """
+    environ = os.environ if env is None else env
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, found in (
+        ("file", _from_file(environ, cwd or Path.cwd(), problems)),
+        ("environment", _from_environment(environ, problems)),
+    ):
+        for name, raw in found.items():
+            try:
+                values[name], origin[name] = _checked(name, raw), source
+            except SettingsError as error:
+                problems.append(f"{source}: {error}")
+    for name, raw in (overrides or {}).items():
+        if raw is not None:
+            values[name], origin[name] = _checked(name, raw), "argument"
+    return (
+        Settings(**values, zone_source=origin.get("zone", ""), pue_source=origin.get("pue", "default")),
+        problems,
+    )
+
+
+def is_disabled(env: Mapping[str, str] | None = None) -> bool:
+    """Whether the kill switch `MLFLOW_CARBON_DISABLE` is on."""
+    return _is_true((os.environ if env is None else env).get(f"{ENV_PREFIX}DISABLE", ""))
+
+
+def wants_autolog(env: Mapping[str, str] | None = None) -> bool:
+    """Whether `MLFLOW_CARBON_AUTOLOG` switches measuring on."""
+    return _is_true((os.environ if env is None else env).get(f"{ENV_PREFIX}AUTOLOG", ""))
+
+
+def home(env: Mapping[str, str] | None = None) -> Path:
+    """Where journals and caches live: `$MLFLOW_CARBON_HOME`, else the user's state directory."""
+    given = (os.environ if env is None else env).get(f"{ENV_PREFIX}HOME", "")
+    if given:
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_state_dir("mlflow-carbon", appauthor=False))
+
+
+def _is_true(text: str) -> bool:
+    return text.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _from_environment(env: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, raw in env.items():
+        if not key.startswith(ENV_PREFIX) or raw == "":
+            continue
+        name = key.removeprefix(ENV_PREFIX)
+        if name.lower() in _NAMES:
+            found[name.lower()] = raw
+        elif name not in _OTHER_VARIABLES:
+            problems.append(f"environment: {_unknown(name.lower(), key)}")
+    return found
+
+
+def _from_file(env: Mapping[str, str], cwd: Path, problems: list[str]) -> dict[str, Any]:
+    path = _file(env, cwd)
+    if path is None:
+        return {}
+    try:
+        import yaml
+
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, ImportError) as error:
+        problems.append(f"file {path}: cannot be read: {error}")
+        return {}
+    except yaml.YAMLError as error:
+        problems.append(f"file {path}: expected YAML `name: value` lines, got {_one_line(error)}")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"file {path}: expected `name: value` lines, got a {type(content).__name__}")
+        return {}
+    for name in [n for n in content if n not in _NAMES]:
+        problems.append(f"file {path}: {_unknown(str(name), str(name))}")
+        del content[name]
+    return content
+
+
+def _file(env: Mapping[str, str], cwd: Path) -> Path | None:
+    given = env.get(f"{ENV_PREFIX}CONFIG", "")
+    if given:
+        return Path(given).expanduser()
+    if (cwd / FILE_NAME).is_file():
+        return cwd / FILE_NAME
+    try:
+        import platformdirs
+    except ImportError:
+        return None
+    path = Path(platformdirs.user_config_dir("mlflow-carbon", appauthor=False)) / FILE_NAME
+    return path if path.is_file() else None
+
+
+def _checked(name: str, raw: Any) -> Any:
+    if name not in _NAMES:
+        raise SettingsError(_unknown(name, name))
+    if name in _RANGES:
+        return _number(name, raw)
+    if name in _CHOICES:
+        if raw not in _CHOICES[name]:
+            raise SettingsError(f"{name}: expected one of {', '.join(_CHOICES[name])}, got {raw!r}")
+        return raw
+    if name == "detail":
+        return raw if isinstance(raw, bool) else _is_true(str(raw))
+    if not isinstance(raw, str) or not raw.strip():
+        raise SettingsError(f"{name}: expected a zone id such as GB or US-CAL-CISO, got {raw!r}")
+    return raw.strip()
+
+
+def _number(name: str, raw: Any) -> float:
+    low, high = _RANGES[name]
+    try:
+        value = float(raw)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not low <= value <= high:
+        raise SettingsError(f"{name}: expected a number from {low:g} to {high:g}, got {raw!r}")
+    return value
+
+
+def _unknown(name: str, shown: str) -> str:
+    near = get_close_matches(name, _NAMES, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown setting {shown!r}: expected one of {', '.join(_NAMES)}{hint}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""MNIST: the reference trainer and its frozen baseline."""
