@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon import grid, journal, provenance, sensors
 from mlflow_carbon import settings as setup
 from mlflow_carbon.errors import ZoneError
-from mlflow_carbon.grid import zones
+from mlflow_carbon.grid import fetch, zones
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.session import meter, recovery
 from mlflow_carbon.session.publish import Costing
 from mlflow_carbon.session.publisher import Surroundings
-from mlflow_carbon.store import MlflowStore
+from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_carbon.settings import Settings
 
-__all__ = ["costing", "environment", "journal_folder", "meter_for", "recover_journal"]
+__all__ = [
+    "check_zone",
+    "costing",
+    "costing_now",
+    "environment",
+    "journal_folder",
+    "meter_for",
+    "recover_journal",
+]
 
 _logger = logging.getLogger("mlflow_carbon")
 _lock = threading.Lock()
@@ -41,16 +49,16 @@ def meter_for(settings: Settings) -> meter.Meter:
         existing = meter.current()
         if existing is not None and (existing.settings == settings or not existing.is_idle()):
             return existing
-        return meter.install(
-            meter.Meter(
-                settings,
-                discover=lambda: sensors.discover(settings),
-                surroundings=Surroundings(costing=costing, environment=environment),
-                folder=journal_folder(),
-                host=platform.node() or "host",
-                recover=_recover_run,
-            )
+        surroundings = Surroundings(
+            discover=lambda: sensors.discover(settings),
+            costing=costing,
+            environment=environment,
+            recover=_recover_run,
+            folder=journal_folder(),
+            host=platform.node() or "host",
+            clock=SystemClock(),
         )
+        return meter.install(meter.Meter(settings, surroundings))
 
 
 def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
@@ -64,7 +72,7 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
         settings,
         zone,
         window=grid.Window(start_s=start_s, end_s=end_s),
-        access=grid.Access(cache=setup.home() / "grid"),
+        access=grid.Access(cache=fetch.Cache(folder=setup.home() / "grid")),
         now_s=SystemClock().wall_ns() / 1e9,
     )
     return Costing(
@@ -73,6 +81,21 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
         pue_source=settings.pue_source,
         zone_source=zone.source,
     )
+
+
+def costing_now(settings: Settings) -> Costing:
+    """Intensity and PUE for the present half hour."""
+    now_s = SystemClock().wall_ns() // 10**9
+    return costing(settings, now_s, now_s + 1800)
+
+
+def check_zone(zone_id: str) -> None:
+    """Refuse a zone that nobody knows.
+
+    Raises:
+        ZoneError: With near names.
+    """
+    zones.check(zone_id)
 
 
 def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
@@ -87,10 +110,18 @@ def recover_journal(path: Path, *, end_run: bool) -> recovery.Recovered:
     """Store what a dead process has left in one journal."""
     return recovery.recover(
         path,
-        sink=lambda run_id, uri: MlflowStore(run_id, tracking_uri=uri or None),
+        sink=_store,
         costing=lambda start_s, end_s: costing(setup.resolve()[0], start_s, end_s),
         end_run=end_run,
     )
+
+
+def _store(run_id: str, recorded_uri: str) -> MlflowStore:
+    """The store of a journal, which holds no passwords: the current URI lends its own to the same server."""
+    store = MlflowStore(run_id)
+    if recorded_uri and portable_uri(store.tracking_uri) != recorded_uri:
+        return MlflowStore(run_id, tracking_uri=recorded_uri)
+    return store
 
 
 def _recover_run(run_id: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.settings import Overrides, Settings
 
-__all__ = ["autolog"]
+__all__ = ["autolog", "is_supported"]
 
 _logger = logging.getLogger("mlflow_carbon")
 _MARK = "_mlflow_carbon_original"
@@ -56,6 +56,11 @@ def autolog(*, disable: bool = False, silent: bool = False, **overrides: Unpack[
     if _wrap(settings):
         meter_for(settings).sampler.warm_up()
         _attach(settings)
+
+
+def is_supported() -> bool:
+    """Whether the installed MLflow has what `autolog` hooks into."""
+    return _targets() is not None
 
 
 def _targets() -> tuple[type, type] | None:
@@ -130,9 +135,7 @@ def _started(settings: Settings, run: Any, *_args: Any, **_kwargs: Any) -> None:
     )
 
 
-def _terminated(
-    _client: Any, run_id: str, status: str | None = None, *_args: Any, **_kwargs: Any
-) -> None:
+def _terminated(_client: Any, run_id: str, status: str | None = None, *_args: Any, **_kwargs: Any) -> None:
     owner = meter.current()
     if owner is not None:
         owner.stop(run_id, status or "FINISHED")

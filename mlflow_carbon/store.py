@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MlflowStore", "Point", "without_user_info"]
+__all__ = ["MlflowStore", "Point", "portable_uri"]
 
 _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
@@ -39,11 +39,14 @@ class Point:
     t_ms: int
 
 
-def without_user_info(uri: str) -> str:
-    """A tracking URI without user name and password, for files and messages."""
+def portable_uri(uri: str) -> str:
+    """A tracking URI that holds from any folder and holds no user name or password."""
     scheme, sep, rest = uri.partition("://")
     if not sep:
-        return uri
+        is_path = "/" in uri or uri.startswith(".")  # else a name such as `databricks`
+        return str(Path(uri).resolve()) if is_path else uri
+    if scheme.startswith("sqlite") and rest.startswith("/") and not rest.startswith("//"):
+        return f"{scheme}:///{Path(rest[1:]).resolve()}"
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
@@ -155,7 +158,7 @@ class MlflowStore:
             raise
         except Exception as error:
             raise StoreError(
-                f"could not {what} of run {self.run_id} at {without_user_info(self.tracking_uri)}: "
+                f"could not {what} of run {self.run_id} at {portable_uri(self.tracking_uri)}: "
                 f"{_first_line(error)}"
             ) from error
 

@@ -18,7 +18,7 @@ from mlflow_carbon.core.carbon import combine
 from mlflow_carbon.grid import zones
 from mlflow_carbon.session import final, meter
 from mlflow_carbon.session.live import RunSpec, Session
-from mlflow_carbon.store import MlflowStore, without_user_info
+from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def begin(
     store = MlflowStore(run_id, tracking_uri=tracking_uri)
     spec = RunSpec(
         run_id=run_id,
-        tracking_uri=without_user_info(store.tracking_uri),
+        tracking_uri=portable_uri(store.tracking_uri),
         parent_run_id=parent_run_id,
         resumed=resumed,
     )
@@ -132,9 +132,7 @@ class track:  # noqa: N801 - a verb, used like a function
 
     def _begin(self) -> Session | None:
         if self._run_id is not None:
-            return begin(
-                self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True
-            )
+            return begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
         spec = RunSpec(run_id=f"local-{uuid.uuid4().hex[:12]}", stored=False)
         return meter_for(self._settings).start(spec, self._settings, None)
 

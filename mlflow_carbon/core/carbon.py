@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.series import BUCKET_S, Basis, Component, EnergySeries, Quality
@@ -18,7 +18,15 @@ from mlflow_carbon.core.units import J_PER_KWH, NS_PER_S, mean_power_w, uj_to_kw
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["MIXED_SHARE", "IntensitySeries", "IntensitySlot", "account", "combine", "count_units", "emissions_gco2e"]
+__all__ = [
+    "MIXED_SHARE",
+    "IntensitySeries",
+    "IntensitySlot",
+    "account",
+    "combine",
+    "count_units",
+    "emissions_gco2e",
+]
 
 MIXED_SHARE = 0.1
 """A basis or quality level counts for a run when it holds at least this share of the energy (decision 6)."""
@@ -252,9 +260,10 @@ def combine(parts: Sequence[RunFootprint]) -> RunFootprint:
     covered_s = sum((p.duration_s or 0.0) * (p.coverage_ratio or 0.0) for p in parts)
     bases = {p.basis for p in parts if p.basis not in ("", "none")}
     qualities = sorted(p.quality for p in parts if p.quality not in ("", "none"))
+    totals: dict[str, Any] = dict(sums)
     whole = replace(
         parts[-1],
-        **sums,
+        **totals,
         intensity_gco2e_per_kwh=grams / facility_kwh if grams is not None and facility_kwh else None,
         power_mean_w=(sums["energy_kwh"] or 0.0) * J_PER_KWH / covered_s if covered_s else None,
         coverage_ratio=covered_s / duration_s if duration_s else None,

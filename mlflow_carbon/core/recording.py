@@ -108,9 +108,7 @@ class Recording:
         before = self._ledger.series(self._last_ns) if self._marks else None
         energy_uj = self._book(tick, end_ns)
         stop_ns = tick.t_mono_ns if end_ns is None else min(tick.t_mono_ns, end_ns)
-        self._phases.add(
-            phases_ns or {}, energy_uj=energy_uj, duration_ns=max(0, stop_ns - self._last_ns)
-        )
+        self._phases.add(phases_ns or {}, energy_uj=energy_uj, duration_ns=max(0, stop_ns - self._last_ns))
         steps = self._resolve(before, stop_ns) if before is not None else []
         self._last_ns = max(self._last_ns, stop_ns)
         return self._due(stop_ns), steps

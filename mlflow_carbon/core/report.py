@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.phases import PhaseRow
 
-__all__ = ["NOTE_END", "NOTE_START", "describe_energy", "describe_grams", "merge_note", "note", "summary_metrics"]
+__all__ = [
+    "NOTE_END",
+    "NOTE_START",
+    "describe_energy",
+    "describe_grams",
+    "merge_note",
+    "note",
+    "summary_metrics",
+]
 
 NOTE_START = "<!-- mlflow-carbon -->"
 NOTE_END = "<!-- /mlflow-carbon -->"
@@ -24,11 +32,7 @@ _GRAM_STEPS = ((1.0, 1e3, "mgCO2e"), (1e3, 1.0, "gCO2e"), (float("inf"), 1e-3, "
 
 def summary_metrics(footprint: RunFootprint, *, detail: bool = False) -> dict[str, float]:
     """The `carbon/<x>` metrics of a footprint: the default ones, or every number that applies."""
-    return {
-        f"carbon/{name}": value
-        for name, value, spec in footprint.numbers()
-        if detail or spec["metric"]
-    }
+    return {f"carbon/{name}": value for name, value, spec in footprint.numbers() if detail or spec["metric"]}
 
 
 def describe_energy(low_kwh: float, value_kwh: float, high_kwh: float) -> str:
@@ -41,9 +45,7 @@ def describe_grams(low_g: float, value_g: float, high_g: float) -> str:
     return _with_range(low_g, value_g, high_g, _GRAM_STEPS)
 
 
-def _with_range(
-    low: float, value: float, high: float, steps: tuple[tuple[float, float, str], ...]
-) -> str:
+def _with_range(low: float, value: float, high: float, steps: tuple[tuple[float, float, str], ...]) -> str:
     factor, unit = next(((f, u) for limit, f, u in steps if value < limit), steps[-1][1:])
     return f"{_three(value * factor)} {unit} ({_three(low * factor)} to {_three(high * factor)})"
 

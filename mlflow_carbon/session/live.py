@@ -165,7 +165,9 @@ class Session:
     def count(self, unit: str, amount: float) -> None:
         """Add functional units; the first unit named is the one that counts."""
         if self.units and unit not in self.units:
-            self.trouble(f"functional unit {unit!r} ignored: this run already counts {next(iter(self.units))!r}")
+            self.trouble(
+                f"functional unit {unit!r} ignored: this run already counts {next(iter(self.units))!r}"
+            )
             return
         self.units[unit] = self.units.get(unit, 0.0) + amount
 

@@ -16,19 +16,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.journal import Journal
-from mlflow_carbon.sampler import Sampler, SystemClock
+from mlflow_carbon.sampler import Sampler
 from mlflow_carbon.session.final import Usage
 from mlflow_carbon.session.live import RunSpec, Session
-from mlflow_carbon.session.publisher import Publisher, Surroundings
+from mlflow_carbon.session.publisher import Publisher
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
     from types import FrameType
 
-    from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
+    from mlflow_carbon.session.publisher import Surroundings
     from mlflow_carbon.settings import Settings
 
 __all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "install"]
@@ -48,33 +46,16 @@ class Meter:
 
     Args:
         settings: Settings of the sensors and the sampler.
-        discover: Finds the sensors.
-        surroundings: Grid and environment.
-        folder: Where journals live.
-        host: Name of this machine for journal files.
-        recover: Stores what a killed process left of a run.
-        clock: The two clocks.
+        surroundings: Everything outside: sensors, grid, environment, folder, clock.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        discover: Callable[[], Discovery],
-        surroundings: Surroundings,
-        folder: Path,
-        host: str,
-        recover: Callable[[str], None],
-        clock: Clock | None = None,
-    ) -> None:
-        self._clock = clock or SystemClock()
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self.settings = settings
-        self.sampler = Sampler(discover=discover, period_s=settings.period_s, clock=self._clock)
+        self.sampler = Sampler(
+            discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
+        )
         self.worker = Worker()
         self._surroundings = surroundings
-        self._folder = folder
-        self._host = host
-        self._recover = recover
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[Session, Publisher]] = {}
         self._ending: list[Session] = []
@@ -89,17 +70,11 @@ class Meter:
             session = Session(
                 spec,
                 settings,
-                journal=Journal(self._folder, spec.run_id, host=self._host),
-                clock=self._clock,
+                journal=Journal(self._surroundings.folder, spec.run_id, host=self._surroundings.host),
+                clock=self._surroundings.clock,
                 cpu_times=self._cpu_times,
             )
-            publisher = Publisher(
-                session,
-                sink,
-                surroundings=self._surroundings,
-                worker=self.worker,
-                recover=self._recover,
-            )
+            publisher = Publisher(session, sink, surroundings=self._surroundings, worker=self.worker)
             self._sessions[spec.run_id] = (session, publisher)
         session.start()
         self.sampler.subscribe(session)
@@ -174,7 +149,9 @@ class Meter:
 
         own = os.times()
         machine = psutil.cpu_times()
-        busy_s = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0) - getattr(machine, "guest", 0.0)
+        busy_s = (
+            sum(machine) - machine.idle - getattr(machine, "iowait", 0.0) - getattr(machine, "guest", 0.0)
+        )
         return Usage(
             process_s=own.user + own.system + own.children_user + own.children_system,
             own_s=(self.sampler.cpu_ns + self.worker.cpu_ns) / 1e9,

@@ -143,9 +143,7 @@ def _power_since(snapshot: Snapshot) -> float | None:
     return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
 
 
-def step_points(
-    marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()
-) -> list[Point]:
+def step_points(marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
     """The `carbon/step/*` points of training steps, between the two readings around each."""
     points = []
     for mark in marks:
@@ -201,9 +199,7 @@ def end_tags(footprint: RunFootprint, troubles: Sequence[str], *, shared: bool) 
     return {key: value for key, value in tags.items() if value}
 
 
-def footprint_document(
-    run_id: str, segments: Sequence[Segment], facts: Mapping[str, Any]
-) -> dict[str, Any]:
+def footprint_document(run_id: str, segments: Sequence[Segment], facts: Mapping[str, Any]) -> dict[str, Any]:
     """`footprint.json`: the whole run, its segments, and what was read and what could not be."""
     whole = combine([segment.footprint for segment in segments])
     return {
@@ -267,4 +263,3 @@ def _sample_rows(records: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any
                     "util_ppm": util_ppm,
                     "error": error,
                 }
-

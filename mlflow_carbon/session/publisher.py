@@ -19,7 +19,9 @@ from mlflow_carbon.session.records import costing_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import Session
     from mlflow_carbon.settings import Settings
@@ -40,15 +42,25 @@ _TICK_PATIENCE_S = 3.0  # how long a finished run waits for its last reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a session asks the world for, in the background.
+    """What a meter asks the world for. Calls are made in the background and never raise.
 
     Attributes:
-        costing: Intensity and PUE for settings and a UTC span in seconds; never raises.
+        discover: Finds the sensors.
+        costing: Intensity and PUE for settings and a UTC span in seconds.
         environment: Tags and document about this machine, for settings; may take a second.
+        recover: Stores what a killed process has left of a run id, before the run is resumed.
+        folder: Where journals live.
+        host: Name of this machine for journal files.
+        clock: The two clocks.
     """
 
+    discover: Callable[[], Discovery]
     costing: Callable[[Settings, int, int], publish.Costing]
     environment: Callable[[Settings], tuple[dict[str, str], dict[str, Any]]]
+    recover: Callable[[str], None]
+    folder: Path
+    host: str
+    clock: Clock
 
 
 class Publisher:
@@ -57,9 +69,8 @@ class Publisher:
     Args:
         session: What is measured.
         sink: Where it is stored; None: nowhere, only the journal and the footprint.
-        surroundings: Grid and environment.
+        surroundings: Grid, environment and recovery.
         worker: The thread this runs in.
-        recover: Stores what a killed process has left of the same run.
     """
 
     def __init__(
@@ -69,13 +80,11 @@ class Publisher:
         *,
         surroundings: Surroundings,
         worker: Worker,
-        recover: Callable[[str], None],
     ) -> None:
         self._session = session
         self._sink = sink
         self._surroundings = surroundings
         self._worker = worker
-        self._recover = recover
         self._outbox: list[Delivery | _Sent] = []
         self._failures = 0
         self._shared = False
@@ -180,7 +189,9 @@ class Publisher:
         session = self._session
         now_s = session.wall_start_s + self._elapsed_s()
         if self.costing is None or (self.costing.intensity.slots and now_s >= self._costed_until_s):
-            self.costing = self._surroundings.costing(session.settings, session.wall_start_s, now_s + _COSTING_S)
+            self.costing = self._surroundings.costing(
+                session.settings, session.wall_start_s, now_s + _COSTING_S
+            )
             self._costed_until_s = now_s + _COSTING_S
             session.journal.append("costing", costing=costing_record(self.costing))
             self._outbox.append(Tags(publish.start_tags(self.costing)))
@@ -195,7 +206,7 @@ class Publisher:
             self._previous = []
             return
         try:
-            self._recover(session.spec.run_id)
+            self._surroundings.recover(session.spec.run_id)
             self._previous = publish.parse_segments(
                 self._sink.read_file("footprint.json"), self._sink.read_metrics()
             )

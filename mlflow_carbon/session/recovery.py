@@ -106,7 +106,9 @@ def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
     if state.end is None:
         troubles.append("the process was killed; recovered from its journal up to the last reading")
     if contents.damaged:
-        troubles.append(f"{len(contents.damaged)} damaged journal record(s), first in line {contents.damaged[0]}")
+        troubles.append(
+            f"{len(contents.damaged)} damaged journal record(s), first in line {contents.damaged[0]}"
+        )
     return troubles
 
 

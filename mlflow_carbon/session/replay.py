@@ -61,9 +61,7 @@ class Replay:
             return int(self.end["end_mono_ns"])
         return self.recording.last_ns if self.recording is not None else int(self.header["start_mono_ns"])
 
-    def ending(
-        self, costing: Costing, previous: Sequence[Segment], *, troubles: Sequence[str]
-    ) -> Ending:
+    def ending(self, costing: Costing, previous: Sequence[Segment], *, troubles: Sequence[str]) -> Ending:
         """The span as `final` wants it."""
         if self.recording is None:
             raise JournalError(f"expected readings in the journal of run {self.run_id}, got none")
@@ -108,19 +106,20 @@ def replay(contents: Contents) -> Replay:
 def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
     match record["kind"]:
         case "channels":
-            start_ns = state.header["start_mono_ns"]
-            state.recording = Recording(
-                [channel_from(c) for c in record["channels"]],
-                start_ns=start_ns,
-                wall_offset_ns=state.header["start_wall_ns"] - start_ns,
-            )
-            state.absences = record.get("absences", ())
+            _open(state, record)
         case "tick":
             _take_tick(state, record, end)
-        case "step" if state.recording is not None:
-            state.recording.mark(record["t"], record["step"])
+        case "step":
+            if state.recording is not None:
+                state.recording.mark(record["t"], record["step"])
         case "sent":
             _forget_sent(state, record["t"])
+        case _:
+            _take_fact(state, record)
+
+
+def _take_fact(state: Replay, record: Mapping[str, Any]) -> None:
+    match record["kind"]:
         case "costing":
             state.costing = costing_from(record["costing"])
         case "offset":
@@ -129,6 +128,16 @@ def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | Non
             state.environment = record
         case "end":
             state.end = record
+
+
+def _open(state: Replay, record: Mapping[str, Any]) -> None:
+    start_ns = state.header["start_mono_ns"]
+    state.recording = Recording(
+        [channel_from(c) for c in record["channels"]],
+        start_ns=start_ns,
+        wall_offset_ns=state.header["start_wall_ns"] - start_ns,
+    )
+    state.absences = record.get("absences", ())
 
 
 def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
