@@ -100,9 +100,10 @@ def check_zone(zone_id: str) -> None:
 
 def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     """Tags and document about this machine, slow parts included."""
-    tags = {**provenance.quick_tags(), **provenance.slow_tags()}
-    document = provenance.document(privacy=settings.privacy)
+    place = provenance.here(privacy=settings.privacy)
+    document = provenance.document(place, nvml=provenance.load_nvml())
     document["power_model_tables"] = sensors.table_record()
+    tags = {**provenance.quick_tags(), **provenance.slow_tags(document)}
     return provenance.capped(tags, _PROVENANCE_TAGS), document
 
 
