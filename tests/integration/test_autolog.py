@@ -222,12 +222,12 @@ def test_a_child_process_does_not_measure_its_parents_run_again(run_env):
         import subprocess
         mlflow_carbon.autolog()
         with mlflow.start_run() as run:
-            code = '''
-import mlflow, mlflow_carbon
-mlflow_carbon.autolog()
-with mlflow.start_run(run_id=%r):
-    assert mlflow_carbon.snapshot() is None
-''' % run.info.run_id
+            code = "; ".join([
+                "import mlflow, mlflow_carbon",
+                "mlflow_carbon.autolog()",
+                f"run = mlflow.start_run(run_id={run.info.run_id!r})",
+                "assert mlflow_carbon.snapshot() is None",
+            ])
             work(1)
             subprocess.run([sys.executable, "-c", code], check=True)
             work(0.5)
