@@ -13,9 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mlflow_carbon import settings as setup
-from mlflow_carbon.assembly import meter_for
-from mlflow_carbon.core.carbon import combine
-from mlflow_carbon.grid import zones
+from mlflow_carbon.assembly import check_zone, meter_for
 from mlflow_carbon.session import final, meter
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
@@ -48,7 +46,7 @@ def resolved(overrides: Overrides) -> Settings:
     for problem in problems:
         _logger.warning("%s", problem)
     if overrides.get("zone"):
-        zones.check(overrides["zone"])
+        check_zone(overrides["zone"])
     return settings
 
 
@@ -215,6 +213,8 @@ def snapshot() -> RunFootprint | None:
     try:
         owner.sampler.poke()
         owner.sampler.wait_for_tick(session.now_ns(), _SNAPSHOT_S)
+        from mlflow_carbon.core.carbon import combine
+
         ending = publisher.ending()
         return combine([*(s.footprint for s in ending.previous), final.footprint(ending)[0]])
     except Exception:

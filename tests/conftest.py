@@ -19,7 +19,7 @@ os.environ["DO_NOT_TRACK"] = "true"
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """A migrated sqlite store without runs, made once."""
-    folder = tmp_path_factory.mktemp("store")
+    folder: Path = tmp_path_factory.mktemp("store")
     code = "import mlflow; mlflow.search_experiments()"
     env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     subprocess.run([sys.executable, "-c", code], env=env, cwd=folder, check=True, capture_output=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +53,7 @@ def runs(env):
 
 
 def by_name(env):
+    """All runs of the test's store by their name."""
     return {run.info.run_name: run for run in runs(env)}
 
 
@@ -268,7 +269,8 @@ def test_wrong_arguments_raise_at_the_call_and_wrong_variables_only_warn(run_env
         with mlflow.start_run():
             work()
         """,
-        run_env | {"MLFLOW_CARBON_PUE": "lots", "MLFLOW_CARBON_ZONE": "ATLANTIS", "MLFLOW_CARBON_ZONNE": "GB"},
+        run_env
+        | {"MLFLOW_CARBON_PUE": "lots", "MLFLOW_CARBON_ZONE": "ATLANTIS", "MLFLOW_CARBON_ZONNE": "GB"},
     )
     (run,) = runs(run_env)
     assert run.data.metrics["carbon/energy_kwh"] > 0
@@ -388,6 +390,5 @@ def _footprint(run, env):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
-    path = client.download_artifacts(run.info.run_id, "carbon/footprint.json")
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    path = Path(client.download_artifacts(run.info.run_id, "carbon/footprint.json"))
+    return json.loads(path.read_text(encoding="utf-8"))
