@@ -90,8 +90,7 @@ def _signals(kind: str, root: Path, env: Mapping[str, str], texts: tuple[str, st
 def _has_overlay_root(mountinfo: str) -> bool:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
-        fields = before.split()
-        if len(fields) > 4 and fields[4] == "/":  # noqa: PLR2004 - the fifth field is the mount point
+        if before.split()[4:5] == ["/"]:  # the fifth field is the mount point
             return after.startswith(("overlay ", "fuse.fuse-overlayfs "))
     return False
 

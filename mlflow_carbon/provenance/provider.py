@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING, TypeVar
 
 from mlflow_carbon import settings
 from mlflow_carbon.provenance.tags import quick_tags
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["CarbonRunContext"]
+
+_T = TypeVar("_T")
 
 _logger = logging.getLogger("mlflow_carbon")
 
@@ -39,26 +45,24 @@ class CarbonRunContext:
 
     def tags(self) -> dict[str, str]:
         """The tags that are known at once; none if they cannot be read."""
-        try:
-            return quick_tags()
-        except Exception as error:  # noqa: BLE001 - measuring meets training: a run must start whatever fails here
-            _logger.warning(
-                "mlflow-carbon: no provenance tags for this run: %s: %s", type(error).__name__, error
-            )
-            return {}
+        return _quietly(quick_tags, "no provenance tags for this run") or {}
 
     def _install_once(self) -> None:
         with self._lock:
             is_first, self._is_asked = not self._is_asked, True
-        if not is_first:
-            return
-        try:
-            from mlflow_carbon.autologging import autolog
+        if is_first:
+            _quietly(_autolog, f"{settings.ENV_PREFIX}AUTOLOG is on, but measuring could not be switched on")
 
-            autolog()
-        except Exception as error:  # noqa: BLE001 - as above
-            _logger.warning(
-                "mlflow-carbon: MLFLOW_CARBON_AUTOLOG is on, but measuring could not be switched on: %s: %s",
-                type(error).__name__,
-                error,
-            )
+
+def _autolog() -> None:
+    from mlflow_carbon.autologging import autolog
+
+    autolog()
+
+
+def _quietly(action: Callable[[], _T], complaint: str) -> _T | None:
+    try:
+        return action()
+    except Exception as error:  # noqa: BLE001 - measuring meets training: a run must start whatever fails here
+        _logger.warning("mlflow-carbon: %s: %s: %s", complaint, type(error).__name__, error)
+        return None
