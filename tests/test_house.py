@@ -81,6 +81,8 @@ def attributes(node: ast.ClassDef) -> set[str]:
 def is_broad(node: ast.AST) -> bool:
     """Whether a node swallows any exception: a wide `except`, or `suppress(Exception)`."""
     if isinstance(node, ast.ExceptHandler):
+        if isinstance(node.body[-1], ast.Raise):  # cleans up or translates, swallows nothing
+            return False
         caught = ast.walk(node.type) if node.type else iter([ast.Name("Exception")])
     elif (
         isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "suppress"
