@@ -1,1 +1,52 @@
-"""Command line `mlflow-carbon`."""
+"""The command `mlflow-carbon`. Arguments in, text and an exit code out; no command computes a figure.
+
+Exit codes (decision 18): 0 ok, 1 a negative answer, 2 bad data, 64 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from mlflow_carbon._version import __version__
+from mlflow_carbon.cli import doctor, recover
+from mlflow_carbon.errors import CarbonError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+OK, BAD_DATA, USAGE = 0, 2, 64
+COMMANDS = (doctor, recover)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the console script's entry. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except CarbonError as error:
+        print(f"mlflow-carbon: {error}", file=sys.stderr)
+        return _exit_code(error)
+    return code
+
+
+def _exit_code(error: CarbonError) -> int:
+    return USAGE if isinstance(error, SettingsError) else BAD_DATA
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mlflow-carbon", description="Energy and carbon of MLflow runs: look, check, mend.")
+    parser.add_argument("--version", action="version", version=f"mlflow-carbon {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True, parser_class=_Parser)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser

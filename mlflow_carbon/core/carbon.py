@@ -9,16 +9,24 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.series import BUCKET_S, Basis, Component, EnergySeries, Quality
-from mlflow_carbon.core.units import NS_PER_S, mean_power_w, uj_to_kwh
+from mlflow_carbon.core.units import J_PER_KWH, NS_PER_S, mean_power_w, uj_to_kwh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["MIXED_SHARE", "IntensitySeries", "IntensitySlot", "account", "count_units", "emissions_gco2e"]
+__all__ = [
+    "MIXED_SHARE",
+    "IntensitySeries",
+    "IntensitySlot",
+    "account",
+    "combine",
+    "count_units",
+    "emissions_gco2e",
+]
 
 MIXED_SHARE = 0.1
 """A basis or quality level counts for a run when it holds at least this share of the energy (decision 6)."""
@@ -231,3 +239,62 @@ def _kind(series: EnergySeries, intensity: IntensitySeries) -> str:
     order = ("static", "forecast", "estimated", "actual")
     used = {intensity.at(cell.bucket_s + BUCKET_S / 2).kind for cell in series.cells}
     return next((kind for kind in order if kind in used), intensity.static.kind)
+
+
+def combine(parts: Sequence[RunFootprint]) -> RunFootprint:
+    """One footprint of a run that was measured in several segments, the latest last.
+
+    Energies, emissions and times add up; ratios are weighted; labels of the latest stand,
+    except that a mixture of bases is `mixed` and the lowest quality counts.
+
+    Raises:
+        ValueError: If there is no part.
+    """
+    if not parts:
+        raise ValueError("expected at least one footprint, got none")
+    if len(parts) == 1:
+        return parts[0]
+    sums = {name: _sum(parts, name) for name in _ADDITIVE}
+    facility_kwh, grams = sums["energy_facility_kwh"], sums["emissions_gco2e"]
+    duration_s = sums["duration_s"] or 0.0
+    covered_s = sum((p.duration_s or 0.0) * (p.coverage_ratio or 0.0) for p in parts)
+    bases = {p.basis for p in parts if p.basis not in ("", "none")}
+    qualities = sorted(p.quality for p in parts if p.quality not in ("", "none"))
+    totals: dict[str, Any] = dict(sums)
+    whole = replace(
+        parts[-1],
+        **totals,
+        intensity_gco2e_per_kwh=grams / facility_kwh if grams is not None and facility_kwh else None,
+        power_mean_w=(sums["energy_kwh"] or 0.0) * J_PER_KWH / covered_s if covered_s else None,
+        coverage_ratio=covered_s / duration_s if duration_s else None,
+        overhead_ratio=None,
+        process_cpu_ratio=None,
+        basis=bases.pop() if len(bases) == 1 else Basis.MIXED.value if bases else "none",
+        quality=qualities[0] if qualities else "none",
+        verdict="warn" if any(p.verdict == "warn" for p in parts) else parts[-1].verdict,
+    )
+    return count_units(whole, whole.functional_unit, whole.functional_units or 0.0)
+
+
+_ADDITIVE = (
+    "energy_kwh",
+    "energy_low_kwh",
+    "energy_high_kwh",
+    "energy_cpu_kwh",
+    "energy_gpu_kwh",
+    "energy_dram_kwh",
+    "energy_facility_kwh",
+    "emissions_gco2e",
+    "emissions_low_gco2e",
+    "emissions_high_gco2e",
+    "emissions_operational_gco2e",
+    "emissions_embodied_gco2e",
+    "duration_s",
+    "process_cpu_s",
+    "functional_units",
+)
+
+
+def _sum(parts: Sequence[RunFootprint], name: str) -> float | None:
+    values = [value for value in (getattr(p, name) for p in parts) if value is not None]
+    return sum(values) if values else None

@@ -1,0 +1,154 @@
+"""The composition root: binds sensors, grid, provenance and store to the process's meter.
+
+What only the background threads need is imported there, so that starting a run stays cheap.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+from typing import TYPE_CHECKING, Any
+
+from mlflow_carbon import journal
+from mlflow_carbon import settings as setup
+from mlflow_carbon.errors import ZoneError
+from mlflow_carbon.sampler import SystemClock
+from mlflow_carbon.session import meter
+from mlflow_carbon.session.publisher import Surroundings
+from mlflow_carbon.store import MlflowStore, portable_uri
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_carbon.sensors import Discovery
+    from mlflow_carbon.session.publish import Costing
+    from mlflow_carbon.session.recovery import Recovered
+    from mlflow_carbon.settings import Settings
+
+__all__ = [
+    "check_zone",
+    "costing",
+    "costing_now",
+    "discover",
+    "environment",
+    "journal_folder",
+    "meter_for",
+    "recover_journal",
+]
+
+_logger = logging.getLogger("mlflow_carbon")
+_lock = threading.Lock()
+_PROVENANCE_TAGS = 10  # of the twenty that a run gets by default; the other ten are figures and grid
+
+
+def journal_folder() -> Path:
+    """Where journals of runs live."""
+    return setup.home() / "journal"
+
+
+def meter_for(settings: Settings) -> meter.Meter:
+    """The meter of this process: the running one, or a new one if there is none or it is idle and differs."""
+    with _lock:
+        existing = meter.current()
+        if existing is not None and (existing.settings == settings or not existing.is_idle()):
+            return existing
+        surroundings = Surroundings(
+            discover=lambda: discover(settings),
+            costing=costing,
+            environment=environment,
+            recover=_recover_run,
+            folder=journal_folder(),
+            host=platform.node() or "host",
+            clock=SystemClock(),
+        )
+        return meter.install(meter.Meter(settings, surroundings))
+
+
+def discover(settings: Settings) -> Discovery:
+    """The sensors of this machine."""
+    from mlflow_carbon import sensors
+
+    return sensors.discover(settings)
+
+
+def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
+    """Intensity and PUE for a UTC span in seconds; what cannot be had falls back with a label."""
+    from mlflow_carbon import grid
+    from mlflow_carbon.grid import fetch, zones
+    from mlflow_carbon.session.publish import Costing
+
+    try:
+        zone = zones.resolve(settings, env=os.environ)
+    except ZoneError as error:
+        _logger.warning("%s", error)
+        zone = zones.resolve(setup.Settings(), env=os.environ)
+    series = grid.intensity(
+        settings,
+        zone,
+        window=grid.Window(start_s=start_s, end_s=end_s),
+        access=grid.Access(cache=fetch.Cache(folder=setup.home() / "grid")),
+        now_s=SystemClock().wall_ns() / 1e9,
+    )
+    return Costing(
+        intensity=series,
+        pue_ratio=settings.pue,
+        pue_source=settings.pue_source,
+        zone_source=zone.source,
+    )
+
+
+def costing_now(settings: Settings) -> Costing:
+    """Intensity and PUE for the present half hour."""
+    now_s = SystemClock().wall_ns() // 10**9
+    return costing(settings, now_s, now_s + 1800)
+
+
+def check_zone(zone_id: str) -> None:
+    """Refuse a zone that nobody knows.
+
+    Raises:
+        ZoneError: With near names.
+    """
+    from mlflow_carbon.grid import zones
+
+    zones.check(zone_id)
+
+
+def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
+    """Tags and document about this machine, slow parts included."""
+    from mlflow_carbon import provenance, sensors
+
+    place = provenance.here(privacy=settings.privacy)
+    document = provenance.document(place, nvml=provenance.load_nvml())
+    document["power_model_tables"] = sensors.table_record()
+    tags = {**provenance.quick_tags(), **provenance.slow_tags(document)}
+    return provenance.capped(tags, _PROVENANCE_TAGS), document
+
+
+def recover_journal(path: Path, *, end_run: bool) -> Recovered:
+    """Store what a dead process has left in one journal."""
+    from mlflow_carbon.session import recovery
+
+    return recovery.recover(
+        path,
+        sink=_store,
+        costing=lambda start_s, end_s: costing(setup.resolve()[0], start_s, end_s),
+        end_run=end_run,
+    )
+
+
+def _store(run_id: str, recorded_uri: str) -> MlflowStore:
+    """The store of a journal, which holds no passwords: the current URI lends its own to the same server."""
+    store = MlflowStore(run_id)
+    if recorded_uri and portable_uri(store.tracking_uri) != recorded_uri:
+        return MlflowStore(run_id, tracking_uri=recorded_uri)
+    return store
+
+
+def _recover_run(run_id: str) -> None:
+    """Before a run is resumed: store what an earlier, killed process has left of it."""
+    for path in journal.orphans(journal_folder(), run_id):
+        outcome = recover_journal(path, end_run=False)
+        _logger.info("resumed run %s: earlier journal %s: %s", run_id, outcome.outcome, outcome.detail)

@@ -1,0 +1,146 @@
+"""A footprint in words: the run note (Markdown), the short text summary, and metric keys.
+
+Every line says whether its number is measured or modelled and in which range.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_carbon.core.footprint import RunFootprint
+    from mlflow_carbon.core.phases import PhaseRow
+
+__all__ = [
+    "NOTE_END",
+    "NOTE_START",
+    "describe_energy",
+    "describe_grams",
+    "merge_note",
+    "note",
+    "summary_metrics",
+]
+
+NOTE_START = "<!-- mlflow-carbon -->"
+NOTE_END = "<!-- /mlflow-carbon -->"
+
+_ENERGY_STEPS = ((1e-3, 1e6, "mWh"), (1.0, 1e3, "Wh"), (1e3, 1.0, "kWh"))
+_GRAM_STEPS = ((1.0, 1e3, "mgCO2e"), (1e3, 1.0, "gCO2e"), (float("inf"), 1e-3, "kgCO2e"))
+
+
+def summary_metrics(footprint: RunFootprint, *, detail: bool = False) -> dict[str, float]:
+    """The `carbon/<x>` metrics of a footprint: the default ones, or every number that applies."""
+    return {f"carbon/{name}": value for name, value, spec in footprint.numbers() if detail or spec["metric"]}
+
+
+def describe_energy(low_kwh: float, value_kwh: float, high_kwh: float) -> str:
+    """An energy with its range in the unit that reads best, for example `1.20 Wh (0.80 to 1.70)`."""
+    return _with_range(low_kwh, value_kwh, high_kwh, _ENERGY_STEPS)
+
+
+def describe_grams(low_g: float, value_g: float, high_g: float) -> str:
+    """Emissions with their range in the unit that reads best."""
+    return _with_range(low_g, value_g, high_g, _GRAM_STEPS)
+
+
+def _with_range(low: float, value: float, high: float, steps: tuple[tuple[float, float, str], ...]) -> str:
+    factor, unit = next(((f, u) for limit, f, u in steps if value < limit), steps[-1][1:])
+    return f"{_three(value * factor)} {unit} ({_three(low * factor)} to {_three(high * factor)})"
+
+
+def _three(value: float) -> str:
+    """Three significant digits, never in scientific notation."""
+    if value == 0:
+        return "0"
+    if value >= 100:  # noqa: PLR2004 - three digits before the point
+        return f"{value:.0f}"
+    text = f"{value:.3g}"
+    return f"{value:.6f}".rstrip("0") if "e" in text else text
+
+
+def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Iterable[str] = ()) -> str:
+    """The run note: a Markdown table that MLflow shows in the overview of the run."""
+    rows = [
+        ("Energy", _energy_text(footprint)),
+        *_component_rows(footprint),
+        ("CO2e", _grams_text(footprint)),
+        ("Grid", _grid_text(footprint)),
+        ("Facility", f"PUE {footprint.pue_ratio or 1.0:g} ({footprint.pue_source or 'default'})"),
+        ("Time", _time_text(footprint)),
+        ("Verdict", footprint.verdict or "none"),
+    ]
+    if footprint.sci_gco2e_per_unit is not None:
+        rows.append(("SCI", f"{footprint.sci_gco2e_per_unit:.3g} gCO2e per {footprint.functional_unit}"))
+    lines = [NOTE_START, "### Energy and carbon", "", "| What | Figure |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(text)} |" for name, text in rows]
+    lines += _phase_table(tuple(phases))
+    lines += [f"\n> {_cell(text)}" for text in findings]
+    return "\n".join([*lines, NOTE_END])
+
+
+def merge_note(existing: str, block: str) -> str:
+    """Put our block into a note: in place of an earlier one, else after the user's text."""
+    start, end = existing.find(NOTE_START), existing.find(NOTE_END)
+    if 0 <= start < end:
+        return existing[:start] + block + existing[end + len(NOTE_END) :]
+    return f"{existing}\n\n{block}" if existing.strip() else block
+
+
+def _energy_text(footprint: RunFootprint) -> str:
+    text = describe_energy(
+        footprint.energy_low_kwh or 0.0, footprint.energy_kwh or 0.0, footprint.energy_high_kwh or 0.0
+    )
+    return f"{text}, {footprint.basis}, quality {footprint.quality}"
+
+
+def _component_rows(footprint: RunFootprint) -> list[tuple[str, str]]:
+    parts = (
+        ("of it CPU", footprint.energy_cpu_kwh),
+        ("of it GPU", footprint.energy_gpu_kwh),
+        ("of it memory", footprint.energy_dram_kwh),
+    )
+    return [(name, _energy_only(kwh)) for name, kwh in parts if kwh is not None]
+
+
+def _energy_only(kwh: float) -> str:
+    return describe_energy(kwh, kwh, kwh).partition(" (")[0]
+
+
+def _grams_text(footprint: RunFootprint) -> str:
+    return describe_grams(
+        footprint.emissions_low_gco2e or 0.0,
+        footprint.emissions_gco2e or 0.0,
+        footprint.emissions_high_gco2e or 0.0,
+    )
+
+
+def _grid_text(footprint: RunFootprint) -> str:
+    value = footprint.intensity_gco2e_per_kwh
+    shown = f"{value:.0f} gCO2e/kWh" if value is not None else "no energy to cost"
+    return (
+        f"{shown}, zone {footprint.zone} (from {footprint.zone_source}), "
+        f"{footprint.intensity_kind}, {footprint.provider}"
+    )
+
+
+def _time_text(footprint: RunFootprint) -> str:
+    return f"{footprint.duration_s or 0:.1f} s, {100 * (footprint.coverage_ratio or 0):.1f} % covered"
+
+
+def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:
+    if not phases:
+        return []
+    lines = ["", "| Phase | Time | Energy | Share | Confidence |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {_cell(row.phase)} | {row.time_s:.1f} s | {_energy_only(row.energy_j / 3.6e6)} "
+        f"| {100 * row.energy_ratio:.1f} % | {row.confidence} |"
+        for row in phases
+    ]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table cell or bring markup of its own."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,158 @@
+"""One thread that reads every sensor on a steady beat and hands each tick to its listeners.
+
+It keeps absolute deadlines, so it does not drift; it parks without waking while nobody listens.
+It writes no file, knows no run and never raises: a sensor that does is a sample with an error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from mlflow_carbon.core.series import Sample, Tick
+from mlflow_carbon.core.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_carbon.sensors import Clock, Discovery, Sensor
+
+__all__ = ["Listener", "Sampler", "SystemClock"]
+
+_logger = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The clocks of this machine."""
+
+    def monotonic_ns(self) -> int:
+        """Monotonic nanoseconds."""
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        """UTC nanoseconds since the epoch."""
+        return time.time_ns()
+
+
+class Listener(Protocol):
+    """Who wants ticks. Called in the sampler's thread; must be quick."""
+
+    def on_tick(self, tick: Tick, discovery: Discovery) -> None:
+        """One pass over all sensors."""
+
+
+class Sampler:
+    """Reads sensors every `period_s` while somebody listens.
+
+    Args:
+        discover: Finds the sensors; runs once, in the sampler's thread.
+        period_s: Seconds between ticks.
+        clock: The two clocks.
+    """
+
+    def __init__(self, *, discover: Callable[[], Discovery], period_s: float, clock: Clock) -> None:
+        self._discover = discover
+        self._period_ns = round(period_s * NS_PER_S)
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._listeners: list[Listener] = []
+        self._thread: threading.Thread | None = None
+        self._poked = False
+        self._seq = 0
+        self._last: Tick | None = None
+        self.discovery: Discovery | None = None
+        self.cpu_ns = 0
+        """CPU time this sampler's thread has used."""
+
+    def warm_up(self) -> None:
+        """Start the thread, which looks for sensors and then waits for a listener."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="mlflow-carbon-sampler", daemon=True)
+                self._thread.start()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Send ticks to a listener from now on, the first at once."""
+        with self._changed:
+            self._listeners.append(listener)
+            self._poked = True
+            self._changed.notify_all()
+        self.warm_up()
+
+    def unsubscribe(self, listener: Listener) -> None:
+        """Send no more ticks to a listener."""
+        with self._changed:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+    def poke(self) -> None:
+        """Ask for a tick now."""
+        with self._changed:
+            self._poked = True
+            self._changed.notify_all()
+
+    def wait_for_tick(self, since_ns: int, timeout_s: float) -> bool:
+        """Wait until a tick at or after `since_ns` has been handed out; False after the timeout."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._last is not None and self._last.t_mono_ns >= since_ns, timeout_s
+            )
+
+    def _run(self) -> None:
+        discovery = self._discover()
+        with self._changed:
+            self.discovery = discovery
+            self._changed.notify_all()
+        deadline_ns = self._clock.monotonic_ns()
+        while True:
+            deadline_ns = self._wait(deadline_ns)
+            tick = self._tick(discovery.sensors)
+            for listener in tuple(self._listeners):
+                self._hand_out(listener, tick, discovery)
+            self.cpu_ns = time.thread_time_ns()
+            with self._changed:
+                self._last = tick
+                self._changed.notify_all()
+
+    def _wait(self, deadline_ns: int) -> int:
+        """Sleep until the next beat or a poke; return the beat after that."""
+        with self._changed:
+            while not self._poked:
+                if not self._listeners:
+                    self._changed.wait()
+                    deadline_ns = self._clock.monotonic_ns()
+                    continue
+                late_ns = self._clock.monotonic_ns() - deadline_ns
+                if late_ns >= 0:
+                    break
+                self._changed.wait(-late_ns / NS_PER_S)
+            self._poked = False
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < deadline_ns:  # a poke between beats moves no beat
+            return deadline_ns
+        missed = (now_ns - deadline_ns) // self._period_ns
+        return deadline_ns + (missed + 1) * self._period_ns
+
+    def _tick(self, sensors: tuple[Sensor, ...]) -> Tick:
+        t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
+        samples = tuple(sample for sensor in sensors for sample in self._read(sensor))
+        tick = Tick(seq=self._seq, t_mono_ns=t_mono_ns, t_wall_ns=t_wall_ns, samples=samples)
+        self._seq += 1
+        return tick
+
+    def _read(self, sensor: Sensor) -> tuple[Sample, ...]:
+        try:
+            return sensor.read(self._clock)
+        except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
+            now_ns = self._clock.monotonic_ns()
+            text = f"{type(error).__name__}: {error}"[:200]
+            return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=text) for c in sensor.channels)
+
+    def _hand_out(self, listener: Listener, tick: Tick, discovery: Discovery) -> None:
+        try:
+            listener.on_tick(tick, discovery)
+        except Exception:
+            _logger.warning("a listener failed and gets no more readings", exc_info=True)
+            self.unsubscribe(listener)

@@ -1,0 +1,143 @@
+"""Everything that is stored when a run's figures stand. Pure, so that `recover` stores the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_carbon.core.carbon import combine, count_units
+from mlflow_carbon.core.phases import METHOD
+from mlflow_carbon.core.report import note
+from mlflow_carbon.core.rules import judge
+from mlflow_carbon.session import publish
+from mlflow_carbon.session.delivery import Delivery, File, Note, Points, Tags
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow_carbon.core.footprint import RunFootprint
+    from mlflow_carbon.core.recording import Recording
+    from mlflow_carbon.session.publish import Costing, Segment
+
+__all__ = ["Ending", "Usage", "deliveries", "footprint"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """CPU time of a span in seconds: the process with its children, our threads, the busy machine."""
+
+    process_s: float
+    own_s: float
+    machine_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A span whose end is known.
+
+    Attributes:
+        run_id: MLflow run id.
+        segment_id: Identifies the span among the segments of its run.
+        end_ns: Monotonic end.
+        recording: Its readings.
+        costing: How it is costed.
+        period_s: Sampling period.
+        units: Functional units counted, by name.
+        usage: CPU time, where it is known.
+        troubles: What went wrong besides the sensors.
+        shared: Whether other runs used the machine at the same time.
+        detail: Whether every number becomes a metric.
+        previous: Earlier segments of the run.
+        offset_s: Where the time axis of a resumed run goes on.
+        absences: Sensors that were not found: name, reason, remedy.
+        environment: The environment document, where there is one.
+    """
+
+    run_id: str
+    segment_id: str
+    end_ns: int
+    recording: Recording
+    costing: Costing
+    period_s: float
+    units: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage | None = None
+    troubles: Sequence[str] = ()
+    shared: bool = False
+    detail: bool = False
+    previous: Sequence[Segment] = ()
+    offset_s: int = 0
+    absences: Sequence[Mapping[str, str]] = ()
+    environment: Mapping[str, Any] | None = None
+
+
+def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
+    """The footprint of the span itself, with its verdict, and the findings in words."""
+    recording = ending.recording
+    series = recording.series(ending.end_ns)
+    verdict, findings = judge(series, recording.errors, recording.ticks, ending.troubles)
+    figures = replace(ending.costing.footprint(series), verdict=verdict)
+    if ending.usage is not None:
+        figures = replace(
+            figures,
+            process_cpu_s=ending.usage.process_s,
+            overhead_ratio=_ratio(ending.usage.own_s, ending.usage.process_s),
+            process_cpu_ratio=_ratio(ending.usage.process_s, ending.usage.machine_s),
+        )
+    for unit, amount in ending.units.items():
+        return count_units(figures, unit, amount), findings
+    return figures, findings
+
+
+def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Delivery]:
+    """What is stored at the end: last point, summary, tags, note and documents, in this order.
+
+    Args:
+        ending: The span.
+        records: Its journal.
+    """
+    own, findings = footprint(ending)
+    earlier = [s for s in ending.previous if s.id != ending.segment_id]
+    samples = _samples_name(ending)
+    segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples)]
+    whole = combine([s.footprint for s in segments])
+    snapshot = ending.recording.close(ending.end_ns)
+    rows = ending.recording.phases(ending.period_s)
+    t_ms = snapshot.t_wall_ns // 1_000_000
+    facts = {
+        "findings": list(findings),
+        "absences": [dict(a) for a in ending.absences],
+        "channels": [dict(c) for r in records if r["kind"] == "channels" for c in r["channels"]],
+    }
+    document = publish.footprint_document(ending.run_id, segments, facts)
+    files = {
+        "footprint.json": publish.json_bytes(document),
+        samples: publish.samples_bytes(records),
+        "intensity.json": publish.json_bytes(publish.intensity_document(ending.costing.intensity)),
+    }
+    if rows:
+        files["phases.json"] = publish.json_bytes(publish.phases_document(rows, METHOD))
+    if ending.environment is not None:
+        files["environment.json"] = publish.json_bytes(ending.environment)
+    return [
+        Points(
+            (
+                *publish.snapshot_points(snapshot, ending.costing, earlier, offset_s=ending.offset_s),
+                *publish.summary_points(whole, t_ms=t_ms, detail=ending.detail),
+            )
+        ),
+        Tags(publish.end_tags(whole, ending.troubles, shared=ending.shared)),
+        *(File(name, content) for name, content in files.items()),
+        Note(note(whole, rows, findings)),
+    ]
+
+
+def _samples_name(ending: Ending) -> str:
+    for segment in ending.previous:
+        if segment.id == ending.segment_id and segment.samples:
+            return segment.samples
+    number = len({s.id for s in ending.previous}) + 1
+    return "samples.jsonl.gz" if number == 1 else f"samples.s{number}.jsonl.gz"
+
+
+def _ratio(part_s: float, whole_s: float) -> float | None:
+    return part_s / whole_s if whole_s > 0 else None

@@ -1,0 +1,221 @@
+"""`Session`: one measured span while it lasts.
+
+The training thread starts, marks and stops it; the sampler's thread feeds it. It writes the
+journal and keeps what is to be published in an outbox; it never talks to a server and never raises.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlflow_carbon._version import __version__
+from mlflow_carbon.core.recording import Recording
+from mlflow_carbon.session.final import Usage
+from mlflow_carbon.session.phase_clock import PhaseClock
+from mlflow_carbon.session.publish import SCHEMA
+from mlflow_carbon.session.records import channel_record, tick_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_carbon.core.recording import Snapshot, StepMark
+    from mlflow_carbon.core.series import EnergySeries, Tick
+    from mlflow_carbon.journal import Journal
+    from mlflow_carbon.sensors import Clock, Discovery
+    from mlflow_carbon.settings import Settings
+
+__all__ = ["RunSpec", "Session"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What is measured.
+
+    Attributes:
+        run_id: MLflow run id, or any other name.
+        tracking_uri: Where the run lives, without user info; empty without MLflow.
+        parent_run_id: The run around it, if any: parents and children do not count as sharing.
+        resumed: Whether the run may have figures from before.
+        stored: Whether figures go to MLflow.
+    """
+
+    run_id: str
+    tracking_uri: str = ""
+    parent_run_id: str | None = None
+    resumed: bool = False
+    stored: bool = True
+
+
+class Session:
+    """One measured span.
+
+    Args:
+        spec: What is measured.
+        settings: How.
+        journal: Where it is recorded.
+        clock: The two clocks.
+        cpu_times: Reads the CPU time used so far by process, our threads and machine.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        settings: Settings,
+        *,
+        journal: Journal,
+        clock: Clock,
+        cpu_times: Callable[[], Usage],
+    ) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.journal = journal
+        self.phases = PhaseClock(clock.monotonic_ns)
+        self.recording: Recording | None = None
+        self.absences: tuple[dict[str, str], ...] = ()
+        self.troubles: list[str] = []
+        self.units: dict[str, float] = {}
+        self.usage: Usage | None = None
+        self.start_ns = 0
+        self.end_ns: int | None = None
+        self.status = ""
+        self.measured = threading.Event()
+        """Set when the last reading is in."""
+        self.finished = threading.Event()
+        """Set when the figures are stored, or could not be."""
+        self._clock = clock
+        self._cpu_times = cpu_times
+        self._cpu_at_start: Usage | None = None
+        self._lock = threading.Lock()
+        self._wall_offset_ns = 0
+        self._snapshots: list[Snapshot] = []
+        self._marks: list[StepMark] = []
+
+    def start(self) -> None:
+        """Begin the span now. Writes the journal's header; the readings follow from the sampler."""
+        self.start_ns = self._clock.monotonic_ns()
+        wall_ns = self._clock.wall_ns()
+        self._wall_offset_ns = wall_ns - self.start_ns
+        self._cpu_at_start = self._cpu_times()
+        self.journal.append(
+            "header",
+            schema=SCHEMA,
+            plugin=__version__,
+            **asdict(self.spec),
+            pid=os.getpid(),
+            segment_id=self.segment_id,
+            start_mono_ns=self.start_ns,
+            start_wall_ns=wall_ns,
+            period_s=self.settings.period_s,
+            detail=self.settings.detail,
+        )
+
+    @property
+    def segment_id(self) -> str:
+        """Start time and process: unique among the segments of a run."""
+        return f"{(self.start_ns + self._wall_offset_ns) // 1_000_000}-{os.getpid()}"
+
+    @property
+    def wall_start_s(self) -> int:
+        """UTC start in whole seconds since the epoch."""
+        return (self.start_ns + self._wall_offset_ns) // 1_000_000_000
+
+    def stop(self, status: str) -> None:
+        """End the span now. The sampler's next tick closes it."""
+        if self.end_ns is not None:
+            return
+        self.end_ns = self._clock.monotonic_ns()
+        self.status = status
+        if self._cpu_at_start is not None:
+            now, then = self._cpu_times(), self._cpu_at_start
+            self.usage = Usage(
+                process_s=now.process_s - then.process_s,
+                own_s=now.own_s - then.own_s,
+                machine_s=now.machine_s - then.machine_s,
+            )
+
+    def on_tick(self, tick: Tick, discovery: Discovery) -> None:
+        """Take one pass of the sampler (in its thread)."""
+        if self.measured.is_set():
+            return
+        with self._lock:
+            if self.recording is None:
+                self._open(discovery)
+            phases_ns = self.phases.since_last(min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns))
+            record = tick_record(tick)
+            if phases_ns:
+                record["ph"] = phases_ns
+            if self.units:
+                record["u"] = dict(self.units)
+            self.journal.append("tick", **record)
+            self._fold(tick, phases_ns)
+        if self.end_ns is not None and tick.t_mono_ns >= self.end_ns:
+            self._seal()
+
+    def mark(self, step: int) -> None:
+        """Note that the training has reached `step`."""
+        t_ns = self._clock.monotonic_ns()
+        self.journal.append("step", t=t_ns, step=step)
+        with self._lock:
+            if self.recording is not None:
+                self.recording.mark(t_ns, step)
+
+    def count(self, unit: str, amount: float) -> None:
+        """Add functional units; the first unit named is the one that counts."""
+        if self.units and unit not in self.units:
+            self.trouble(
+                f"functional unit {unit!r} ignored: this run already counts {next(iter(self.units))!r}"
+            )
+            return
+        self.units[unit] = self.units.get(unit, 0.0) + amount
+
+    def trouble(self, text: str) -> None:
+        """Keep what went wrong for the tag `carbon.error` and the verdict; each text once."""
+        if text not in self.troubles:
+            self.troubles.append(text)
+
+    def now_ns(self) -> int:
+        """Monotonic time of the session's clock."""
+        return self._clock.monotonic_ns()
+
+    def take(self) -> tuple[list[Snapshot], list[StepMark], int]:
+        """What is to be published since the last call, and the reading up to which this is all."""
+        with self._lock:
+            snapshots, self._snapshots = self._snapshots, []
+            marks, self._marks = self._marks, []
+            upto_ns = self.recording.last_ns if self.recording is not None else self.start_ns
+        return snapshots, marks, upto_ns
+
+    def series(self) -> EnergySeries | None:
+        """Energy so far; None before the first reading."""
+        with self._lock:
+            return self.recording.series(self.end_ns) if self.recording is not None else None
+
+    def _open(self, discovery: Discovery) -> None:
+        self.recording = Recording(
+            discovery.channels, start_ns=self.start_ns, wall_offset_ns=self._wall_offset_ns
+        )
+        self.absences = tuple(asdict(absence) for absence in discovery.absences)
+        self.journal.append(
+            "channels",
+            channels=[channel_record(c) for c in discovery.channels],
+            absences=list(self.absences),
+        )
+
+    def _fold(self, tick: Tick, phases_ns: dict[str, int]) -> None:
+        if self.recording is None:
+            return
+        self.recording.count_entries(self.phases.entries())
+        snapshot, marks = self.recording.add(tick, phases_ns, end_ns=self.end_ns)
+        if snapshot is not None:
+            self._snapshots.append(snapshot)
+        self._marks.extend(marks)
+
+    def _seal(self) -> None:
+        fields: dict[str, Any] = {"end_mono_ns": self.end_ns, "status": self.status}
+        if self.usage is not None:
+            fields["usage"] = asdict(self.usage)
+        self.journal.append("end", **fields, entries=self.phases.entries(), troubles=self.troubles)
+        self.measured.set()

@@ -1,0 +1,241 @@
+"""The one meter of a process: a sampler, a worker and the sessions that share them.
+
+The module's only state is the meter of each process id (so a forked child starts without one)
+and the ContextVar with the sessions that are active in a context.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.journal import Journal
+from mlflow_carbon.sampler import Sampler
+from mlflow_carbon.session.final import Usage
+from mlflow_carbon.session.live import RunSpec, Session
+from mlflow_carbon.session.publisher import Publisher
+from mlflow_carbon.worker import Worker
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from mlflow_carbon.session.delivery import Sink
+    from mlflow_carbon.session.publisher import Surroundings
+    from mlflow_carbon.settings import Settings
+
+__all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "install"]
+
+_logger = logging.getLogger(__name__)
+
+OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
+EXIT_S = 10.0
+SIGTERM_S = 2.0
+
+_METERS: dict[int, Meter] = {}
+_ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
+
+
+class Meter:
+    """Measures runs of this process.
+
+    Args:
+        settings: Settings of the sensors and the sampler.
+        surroundings: Everything outside: sensors, grid, environment, folder, clock.
+    """
+
+    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+        self.settings = settings
+        self.sampler = Sampler(
+            discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
+        )
+        self.worker = Worker()
+        self._surroundings = surroundings
+        self._lock = threading.Lock()
+        self._sessions: dict[str, tuple[Session, Publisher]] = {}
+        self._ending: list[Session] = []
+
+    def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
+        """Measure a run from now on; None if it is measured already or owned by a parent process."""
+        if _owned_by_other(spec.run_id):
+            return None
+        with self._lock:
+            if spec.run_id in self._sessions:
+                return None
+            session = Session(
+                spec,
+                settings,
+                journal=Journal(self._surroundings.folder, spec.run_id, host=self._surroundings.host),
+                clock=self._surroundings.clock,
+                cpu_times=self._cpu_times,
+            )
+            publisher = Publisher(session, sink, surroundings=self._surroundings, worker=self.worker)
+            self._sessions[spec.run_id] = (session, publisher)
+        session.start()
+        self.sampler.subscribe(session)
+        self.worker.submit(publisher.begin)
+        _ACTIVE.set((*_alive(_ACTIVE.get()), session))
+        os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{spec.run_id}"
+        return session
+
+    def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
+        """End a run now; its figures are stored in the background. None if it is not measured.
+
+        Args:
+            run_id: The run.
+            status: Its status, for the journal.
+            end_run: Whether to end the MLflow run too, because nobody else will.
+        """
+        with self._lock:
+            session, publisher = self._sessions.pop(run_id, (None, None))
+            if session is None or publisher is None:
+                return None
+            self._ending = [s for s in self._ending if not s.finished.is_set()]
+            self._ending.append(session)
+        session.stop(status)
+        if end_run:
+            publisher.end_run_as(status)
+        self.sampler.poke()
+        self.worker.submit(lambda: self._finish(session, publisher))
+        _ACTIVE.set(_alive(_ACTIVE.get()))
+        self._pass_ownership()
+        return session
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every ended run is stored or given up; False after the timeout."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
+            waiting = tuple(self._ending)
+        return all(s.finished.wait(max(0.0, deadline_s - time.monotonic())) for s in waiting)
+
+    def stop_all(self, status: str, timeout_s: float, *, end_runs: bool = False) -> None:
+        """Stop measuring whatever still runs, and wait for the storing."""
+        for run_id in tuple(self._sessions):
+            self.stop(run_id, status, end_run=end_runs)
+        if not self.flush(timeout_s):
+            _logger.warning(
+                "not everything could be stored within %g s; run `mlflow-carbon recover` later", timeout_s
+            )
+
+    def newest(self) -> Session | None:
+        """The session that started last and still runs."""
+        sessions = list(self._sessions.values())
+        return sessions[-1][0] if sessions else None
+
+    def publisher(self, session: Session) -> Publisher | None:
+        """Who stores a running session."""
+        return self._sessions.get(session.spec.run_id, (None, None))[1]
+
+    def is_idle(self) -> bool:
+        """Whether no run is being measured or stored."""
+        return not self._sessions and all(s.finished.is_set() for s in self._ending)
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's journals."""
+        for session, _ in self._sessions.values():
+            session.journal.forget()
+
+    def _finish(self, session: Session, publisher: Publisher) -> None:
+        publisher.finish()
+        self.sampler.unsubscribe(session)
+
+    def _cpu_times(self) -> Usage:
+        import psutil
+
+        own = os.times()
+        machine = psutil.cpu_times()
+        busy_s = (
+            sum(machine) - machine.idle - getattr(machine, "iowait", 0.0) - getattr(machine, "guest", 0.0)
+        )
+        return Usage(
+            process_s=own.user + own.system + own.children_user + own.children_system,
+            own_s=(self.sampler.cpu_ns + self.worker.cpu_ns) / 1e9,
+            machine_s=busy_s,
+        )
+
+    def _pass_ownership(self) -> None:
+        heir = self.newest()
+        if heir is not None:
+            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{heir.spec.run_id}"
+        elif os.environ.get(OWNER_VARIABLE, "").startswith(f"{os.getpid()}:"):
+            del os.environ[OWNER_VARIABLE]
+
+
+def current() -> Meter | None:
+    """The meter of this process, if it has one."""
+    return _METERS.get(os.getpid())
+
+
+def install(meter: Meter) -> Meter:
+    """Make a meter this process's own, and stop its runs at exit and at SIGTERM."""
+    if os.getpid() not in _METERS:
+        atexit.register(_at_exit, os.getpid())
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
+        _catch_sigterm()
+    _METERS[os.getpid()] = meter
+    return meter
+
+
+def active_sessions() -> tuple[Session, ...]:
+    """Sessions active in this context, outermost first; else the newest of the process."""
+    sessions = _alive(_ACTIVE.get())
+    if sessions:
+        return sessions
+    meter = current()
+    newest = meter.newest() if meter is not None else None
+    return (newest,) if newest is not None else ()
+
+
+def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
+    return tuple(s for s in sessions if s.end_ns is None)
+
+
+def _owned_by_other(run_id: str) -> bool:
+    """Whether a living ancestor process already measures this run."""
+    pid, _, owned = os.environ.get(OWNER_VARIABLE, "").partition(":")
+    if owned != run_id or not pid.isdigit() or int(pid) == os.getpid():
+        return False
+    import psutil
+
+    return psutil.pid_exists(int(pid))
+
+
+def _at_exit(pid: int) -> None:
+    meter = _METERS.get(pid)
+    if meter is not None and pid == os.getpid():
+        meter.stop_all("", EXIT_S)
+
+
+def _after_fork() -> None:
+    """A forked child has neither our threads nor our runs."""
+    for meter in _METERS.values():
+        meter.forget()
+    _METERS.clear()
+    _ACTIVE.set(())
+
+
+def _catch_sigterm() -> None:
+    """Flush at SIGTERM, only in the main thread and only where nobody else handles it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+    meter = current()
+    if meter is not None:
+        # In a thread of its own: the interrupted main thread may hold one of our locks.
+        flush = threading.Thread(
+            target=meter.stop_all, args=("KILLED", SIGTERM_S), kwargs={"end_runs": True}, daemon=True
+        )
+        flush.start()
+        flush.join(SIGTERM_S)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

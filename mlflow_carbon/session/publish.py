@@ -1,0 +1,265 @@
+"""From a recording to what is stored: points, tags and documents. Pure functions.
+
+Live runs and recovered ones publish through the same functions, so both store the same figures.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from mlflow_carbon._version import __version__
+from mlflow_carbon.core.carbon import account, combine
+from mlflow_carbon.core.footprint import RunFootprint
+from mlflow_carbon.core.report import summary_metrics
+from mlflow_carbon.core.units import NS_PER_S, mean_power_w
+from mlflow_carbon.store import Point
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mlflow_carbon.core.carbon import IntensitySeries
+    from mlflow_carbon.core.phases import PhaseRow
+    from mlflow_carbon.core.recording import Snapshot, StepMark
+    from mlflow_carbon.core.series import EnergySeries
+
+__all__ = [
+    "PROVISIONAL",
+    "SCHEMA",
+    "Costing",
+    "Segment",
+    "end_tags",
+    "footprint_document",
+    "intensity_document",
+    "json_bytes",
+    "parse_segments",
+    "phases_document",
+    "samples_bytes",
+    "snapshot_points",
+    "start_tags",
+    "step_points",
+    "summary_points",
+    "total",
+]
+
+SCHEMA = "1.0"
+PROVISIONAL = "provisional"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costing:
+    """What turns energy into emissions in one run: intensity, PUE, and where both come from."""
+
+    intensity: IntensitySeries
+    pue_ratio: float
+    pue_source: str
+    zone_source: str
+
+    def footprint(self, series: EnergySeries) -> RunFootprint:
+        """Footprint of an energy series."""
+        return replace(
+            account(series, self.intensity, pue_ratio=self.pue_ratio),
+            zone_source=self.zone_source,
+            pue_source=self.pue_source,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One measured stretch of a run; a resumed run has several.
+
+    Attributes:
+        id: Start time and process, so that storing it twice counts once.
+        footprint: Its figures.
+        samples: Name of the artifact with its readings.
+    """
+
+    id: str
+    footprint: RunFootprint
+    samples: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `footprint.json`."""
+        return {"id": self.id, "samples": self.samples, **self.footprint.as_dict()}
+
+
+def total(previous: Sequence[Segment], current: RunFootprint) -> RunFootprint:
+    """The footprint of the whole run: earlier segments and the current one."""
+    return combine([*(segment.footprint for segment in previous), current])
+
+
+def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list[Segment]:
+    """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional)."""
+    names = set(RunFootprint.__dataclass_fields__)
+    if document is not None:
+        stored = json.loads(document).get("segments", [])
+        return [
+            Segment(
+                id=str(entry.get("id", "")),
+                samples=str(entry.get("samples", "")),
+                footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
+            )
+            for entry in stored
+        ]
+    found: dict[str, Any] = {
+        key.removeprefix("carbon/"): value
+        for key, value in metrics.items()
+        if key.removeprefix("carbon/") in names
+    }
+    if "energy_kwh" not in found:
+        return []
+    return [Segment(id=PROVISIONAL, footprint=RunFootprint(**found, verdict="warn"))]
+
+
+def snapshot_points(
+    snapshot: Snapshot, costing: Costing, previous: Sequence[Segment] = (), *, offset_s: int = 0
+) -> list[Point]:
+    """The `carbon/time/*` points of a snapshot: mean power since the last one, energy and emissions so far.
+
+    `offset_s` is where the time axis of a resumed run goes on.
+    """
+    now = total(previous, costing.footprint(snapshot.series))
+    values = {"energy_kwh": now.energy_kwh, "emissions_gco2e": now.emissions_gco2e}
+    values["power_w"] = _power_since(snapshot)
+    if costing.intensity.slots:  # a static figure makes no chart
+        slot = costing.intensity.at(snapshot.t_wall_ns / NS_PER_S)
+        values["intensity_gco2e_per_kwh"] = slot.gco2e_per_kwh
+    t_ms = snapshot.t_wall_ns // 1_000_000
+    return [
+        Point(key=f"carbon/time/{name}", value=value, step=offset_s + snapshot.elapsed_s, t_ms=t_ms)
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _power_since(snapshot: Snapshot) -> float | None:
+    energy_uj, duration_ns = snapshot.series.energy_uj(), snapshot.series.duration_ns
+    if snapshot.before is not None:
+        energy_uj -= snapshot.before.energy_uj()
+        duration_ns -= snapshot.before.duration_ns
+    return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
+
+
+def step_points(marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
+    """The `carbon/step/*` points of training steps, between the two readings around each."""
+    points = []
+    for mark in marks:
+        before = total(previous, costing.footprint(mark.before))
+        after = total(previous, costing.footprint(mark.after))
+        for name in ("energy_kwh", "emissions_gco2e"):
+            low, high = getattr(before, name) or 0.0, getattr(after, name) or 0.0
+            points.append(
+                Point(
+                    key=f"carbon/step/{name}",
+                    value=low + (high - low) * mark.ratio,
+                    step=mark.step,
+                    t_ms=mark.t_wall_ns // 1_000_000,
+                )
+            )
+    return points
+
+
+def summary_points(footprint: RunFootprint, *, t_ms: int, detail: bool) -> list[Point]:
+    """The `carbon/<x>` summary at step 0, which the UI draws as bars."""
+    return [
+        Point(key=key, value=value, step=0, t_ms=t_ms)
+        for key, value in summary_metrics(footprint, detail=detail).items()
+    ]
+
+
+def start_tags(costing: Costing) -> dict[str, str]:
+    """Our own tags at the start of a run: which grid figure is used and how its zone was found."""
+    return {
+        "carbon.kind": "run",
+        "carbon.schema": SCHEMA,
+        "carbon.grid.zone": costing.intensity.zone,
+        "carbon.grid.zone_source": costing.zone_source,
+        "carbon.grid.provider": costing.intensity.provider,
+        "carbon.pue.source": costing.pue_source,
+    }
+
+
+def end_tags(footprint: RunFootprint, troubles: Sequence[str], *, shared: bool) -> dict[str, str]:
+    """Our own tags once the figures stand."""
+    tags = {
+        "carbon.basis": footprint.basis,
+        "carbon.quality": footprint.quality,
+        "carbon.grid.kind": footprint.intensity_kind,
+        "carbon.verdict": footprint.verdict,
+    }
+    if footprint.functional_unit:
+        tags["carbon.functional_unit"] = footprint.functional_unit
+    if troubles:
+        tags["carbon.error"] = "; ".join(troubles)[:500]
+    if shared:
+        tags["carbon.shared"] = "true"
+    return {key: value for key, value in tags.items() if value}
+
+
+def footprint_document(run_id: str, segments: Sequence[Segment], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`footprint.json`: the whole run, its segments, and what was read and what could not be."""
+    whole = combine([segment.footprint for segment in segments])
+    return {
+        "schema": SCHEMA,
+        "plugin": __version__,
+        "run_id": run_id,
+        "total": whole.as_dict(),
+        "segments": [segment.as_dict() for segment in segments],
+        **facts,
+    }
+
+
+def phases_document(rows: Iterable[PhaseRow], method: str) -> dict[str, Any]:
+    """`phases.json`."""
+    return {"schema": SCHEMA, "method": method, "phases": [row.as_dict() for row in rows]}
+
+
+def intensity_document(series: IntensitySeries) -> dict[str, Any]:
+    """`intensity.json`: the figures that costed the run, with where they come from."""
+    return {"schema": SCHEMA, **asdict(series)}
+
+
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """Readable JSON with sorted keys."""
+    return (json.dumps(document, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def samples_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """`samples.jsonl.gz`: the journal's readings in the columns of the sample schema.
+
+    The first line holds schema, anchor and channels; every other line is one reading.
+    """
+    buffer = io.BytesIO()
+    # mtime=0: the same readings give the same bytes
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
+        for row in _sample_rows(records):
+            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+    return buffer.getvalue()
+
+
+def _sample_rows(records: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    head: dict[str, Any] = {"schema": SCHEMA}
+    kinds: dict[str, str] = {}
+    for record in records:
+        if record["kind"] == "header":
+            head |= {k: record[k] for k in ("run_id", "start_mono_ns", "start_wall_ns", "period_s")}
+        elif record["kind"] == "channels":
+            kinds = {c["id"]: c["kind"] for c in record["channels"]}
+            yield head | {"channels": record["channels"]}
+        elif record["kind"] == "tick":
+            for channel, t_ns, read_ns, energy_uj, power_mw, util_ppm, error in record["s"]:
+                yield {
+                    "seq": record["q"],
+                    "t_mono_ns": t_ns,
+                    "t_wall_ns": record["w"] + t_ns - record["t"],
+                    "t_read_ns": read_ns,
+                    "channel": channel,
+                    "kind": kinds.get(channel, ""),
+                    "energy_uj": energy_uj,
+                    "power_mw": power_mw,
+                    "util_ppm": util_ppm,
+                    "error": error,
+                }

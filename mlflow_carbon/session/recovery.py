@@ -1,0 +1,121 @@
+"""Finishes a run whose process is gone, from the journal it left. Doing it twice changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_carbon import journal as journals
+from mlflow_carbon.errors import JournalError, StoreError
+from mlflow_carbon.session import final, publish
+from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
+from mlflow_carbon.session.replay import Replay, replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlflow_carbon.session.delivery import Sink
+    from mlflow_carbon.session.publish import Costing
+
+__all__ = ["Recovered", "recover"]
+
+_KILLED = "KILLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What became of one journal.
+
+    Attributes:
+        path: The journal.
+        run_id: Its run, where that could be read.
+        outcome: `stored`, `empty` (nothing to store, removed) or `failed`.
+        detail: Figures stored, or why not.
+    """
+
+    path: Path
+    run_id: str
+    outcome: str
+    detail: str
+
+
+def recover(
+    path: Path,
+    *,
+    sink: Callable[[str, str], Sink],
+    costing: Callable[[int, int], Costing],
+    end_run: bool,
+) -> Recovered:
+    """Store what a dead process measured, then remove its journal.
+
+    Args:
+        path: The journal; its writer must be gone.
+        sink: Opens the store of a run id and tracking URI.
+        costing: Costs a UTC span in seconds, for a journal that died before it was costed.
+        end_run: Whether to end the run as KILLED where it still counts as running.
+    """
+    try:
+        contents = journals.read(path)
+        state = replay(contents)
+    except (JournalError, KeyError, TypeError, ValueError) as error:
+        return Recovered(path=path, run_id="", outcome="failed", detail=str(error))
+    if state.recording is None or not state.header.get("stored", True):
+        path.unlink(missing_ok=True)
+        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no readings to store")
+    try:
+        target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
+        items, figures = _deliveries(state, target, contents, costing)
+        if end_run:
+            items.append(End(_status(state)))
+        for item in items:
+            deliver(target, item)
+    except StoreError as error:
+        return Recovered(path=path, run_id=state.run_id, outcome="failed", detail=str(error))
+    path.unlink(missing_ok=True)
+    return Recovered(path=path, run_id=state.run_id, outcome="stored", detail=figures)
+
+
+def _deliveries(
+    state: Replay, sink: Sink, contents: journals.Contents, costing: Callable[[int, int], Costing]
+) -> tuple[list[Delivery], str]:
+    cost = state.costing or costing(*_span_s(state))
+    segment_id = str(state.header["segment_id"])
+    stored = publish.parse_segments(sink.read_file("footprint.json"), sink.read_metrics())
+    # A provisional segment is what this very journal had logged before it died.
+    previous = [s for s in stored if s.id not in (segment_id, publish.PROVISIONAL)]
+    ending = state.ending(cost, previous, troubles=_troubles(state, contents))
+    own, _ = final.footprint(ending)
+    points = [
+        point
+        for snapshot in state.snapshots
+        for point in publish.snapshot_points(snapshot, cost, previous, offset_s=state.offset_s)
+    ]
+    points += publish.step_points(state.marks, cost, previous)
+    tags = dict(state.environment["tags"]) if state.environment else {}
+    items: list[Delivery] = [
+        Tags({**tags, **publish.start_tags(cost)}),
+        Points(tuple(points)),
+        *final.deliveries(ending, contents.records),
+    ]
+    return items, f"{own.energy_kwh or 0:.3g} kWh in {own.duration_s or 0:.1f} s ({own.basis})"
+
+
+def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
+    troubles = list(state.end.get("troubles", ())) if state.end is not None else []
+    if state.end is None:
+        troubles.append("the process was killed; recovered from its journal up to the last reading")
+    if contents.damaged:
+        troubles.append(
+            f"{len(contents.damaged)} damaged journal record(s), first in line {contents.damaged[0]}"
+        )
+    return troubles
+
+
+def _status(state: Replay) -> str:
+    return str(state.end.get("status") or _KILLED) if state.end is not None else _KILLED
+
+
+def _span_s(state: Replay) -> tuple[int, int]:
+    start_ns, wall_ns = int(state.header["start_mono_ns"]), int(state.header["start_wall_ns"])
+    return wall_ns // 10**9, (wall_ns + state.end_ns - start_ns) // 10**9 + 1

@@ -1,0 +1,157 @@
+"""A span rebuilt from its journal: the same fold over the same records as when it was live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlflow_carbon.core.recording import Recording
+from mlflow_carbon.errors import JournalError
+from mlflow_carbon.session.final import Ending, Usage
+from mlflow_carbon.session.publish import SCHEMA
+from mlflow_carbon.session.records import channel_from, costing_from, tick_from
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow_carbon.core.recording import Snapshot, StepMark
+    from mlflow_carbon.journal import Contents
+    from mlflow_carbon.session.publish import Costing, Segment
+
+__all__ = ["Replay", "replay"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Replay:
+    """What a journal says about a span.
+
+    Attributes:
+        header: Its first record.
+        recording: Its readings, folded; None if it died before the first.
+        costing: How it was costed; None if that was not yet known.
+        snapshots: Points that may not have been stored.
+        marks: Step marks that may not have been stored.
+        end: The record of a regular end; None after a kill.
+        environment: Tags and document of the environment, where they were known.
+        absences: Sensors that were not found.
+        units: Functional units counted.
+        offset_s: Where the time axis of a resumed run went on.
+    """
+
+    header: Mapping[str, Any]
+    recording: Recording | None = None
+    costing: Costing | None = None
+    snapshots: list[Snapshot] = field(default_factory=list)
+    marks: list[StepMark] = field(default_factory=list)
+    end: Mapping[str, Any] | None = None
+    environment: Mapping[str, Any] | None = None
+    absences: Sequence[Mapping[str, str]] = ()
+    units: Mapping[str, float] = field(default_factory=dict)
+    offset_s: int = 0
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return str(self.header["run_id"])
+
+    @property
+    def end_ns(self) -> int:
+        """Monotonic end: as recorded, else the last reading."""
+        if self.end is not None:
+            return int(self.end["end_mono_ns"])
+        return self.recording.last_ns if self.recording is not None else int(self.header["start_mono_ns"])
+
+    def ending(self, costing: Costing, previous: Sequence[Segment], *, troubles: Sequence[str]) -> Ending:
+        """The span as `final` wants it."""
+        if self.recording is None:
+            raise JournalError(f"expected readings in the journal of run {self.run_id}, got none")
+        usage = self.end.get("usage") if self.end is not None else None
+        return Ending(
+            run_id=self.run_id,
+            segment_id=str(self.header["segment_id"]),
+            end_ns=self.end_ns,
+            recording=self.recording,
+            costing=costing,
+            period_s=float(self.header["period_s"]),
+            units=self.units,
+            usage=Usage(**usage) if usage else None,
+            troubles=troubles,
+            detail=bool(self.header["detail"]),
+            previous=previous,
+            offset_s=self.offset_s,
+            absences=self.absences,
+            environment=self.environment["document"] if self.environment else None,
+        )
+
+
+def replay(contents: Contents) -> Replay:
+    """Fold a journal's records.
+
+    Raises:
+        JournalError: If it has no header of a schema this version reads.
+    """
+    records = contents.records
+    if not records or records[0]["kind"] != "header" or records[0].get("schema") != SCHEMA:
+        got = f"{records[0]['kind']} {records[0].get('schema', '')}".strip() if records else "nothing"
+        raise JournalError(f"expected a journal that starts with a header of schema {SCHEMA}, got {got}")
+    state = Replay(header=records[0])
+    end_record = next((r for r in records if r["kind"] == "end"), None)
+    for record in records[1:]:
+        _take(state, record, end_record)
+    if end_record is not None and state.recording is not None:
+        state.recording.count_entries(end_record.get("entries", {}))
+    return state
+
+
+def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
+    match record["kind"]:
+        case "channels":
+            _open(state, record)
+        case "tick":
+            _take_tick(state, record, end)
+        case "step":
+            if state.recording is not None:
+                state.recording.mark(record["t"], record["step"])
+        case "sent":
+            _forget_sent(state, record["t"])
+        case _:
+            _take_fact(state, record)
+
+
+def _take_fact(state: Replay, record: Mapping[str, Any]) -> None:
+    match record["kind"]:
+        case "costing":
+            state.costing = costing_from(record["costing"])
+        case "offset":
+            state.offset_s = record["s"]
+        case "environment":
+            state.environment = record
+        case "end":
+            state.end = record
+
+
+def _open(state: Replay, record: Mapping[str, Any]) -> None:
+    start_ns = state.header["start_mono_ns"]
+    state.recording = Recording(
+        [channel_from(c) for c in record["channels"]],
+        start_ns=start_ns,
+        wall_offset_ns=state.header["start_wall_ns"] - start_ns,
+    )
+    state.absences = record.get("absences", ())
+
+
+def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
+    if state.recording is None:
+        return
+    state.units = record.get("u", state.units)
+    end_ns = end["end_mono_ns"] if end is not None else None
+    snapshot, marks = state.recording.add(tick_from(record), record.get("ph"), end_ns=end_ns)
+    if snapshot is not None:
+        state.snapshots.append(snapshot)
+    state.marks.extend(marks)
+
+
+def _forget_sent(state: Replay, upto_ns: int) -> None:
+    offset_ns = state.header["start_wall_ns"] - state.header["start_mono_ns"]
+    state.snapshots = [s for s in state.snapshots if s.t_ns > upto_ns]
+    state.marks = [m for m in state.marks if m.t_wall_ns - offset_ns > upto_ns]

@@ -1,0 +1,228 @@
+"""The verbs around a run: `track`, `phase`, `count`, `log_step`, `snapshot`, `flush`.
+
+They work on the active session of the calling context and never raise into the caller's code;
+only wrong arguments of `track` raise, at the call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import uuid
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from mlflow_carbon import settings as setup
+from mlflow_carbon.assembly import check_zone, meter_for
+from mlflow_carbon.session import final, meter
+from mlflow_carbon.session.live import RunSpec, Session
+from mlflow_carbon.store import MlflowStore, portable_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Unpack
+
+    from mlflow_carbon.core.footprint import RunFootprint
+    from mlflow_carbon.settings import Overrides, Settings
+
+__all__ = ["begin", "count", "flush", "log_step", "phase", "resolved", "snapshot", "track"]
+
+_logger = logging.getLogger("mlflow_carbon")
+_SNAPSHOT_S = 0.2
+_FOOTPRINT_S = 5.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def resolved(overrides: Overrides) -> Settings:
+    """Settings from arguments, environment and file; problems of the last two are warned about once.
+
+    Raises:
+        SettingsError: If an argument is wrong, or names a zone that nobody knows.
+    """
+    settings, problems = setup.resolve(overrides)
+    for problem in problems:
+        _logger.warning("%s", problem)
+    if overrides.get("zone"):
+        check_zone(overrides["zone"])
+    return settings
+
+
+def begin(
+    settings: Settings,
+    run_id: str,
+    *,
+    tracking_uri: str | None = None,
+    parent_run_id: str | None = None,
+    resumed: bool = False,
+) -> Session | None:
+    """Measure an MLflow run from now on; None if it is measured already or by a parent process."""
+    store = MlflowStore(run_id, tracking_uri=tracking_uri)
+    spec = RunSpec(
+        run_id=run_id,
+        tracking_uri=portable_uri(store.tracking_uri),
+        parent_run_id=parent_run_id,
+        resumed=resumed,
+    )
+    return meter_for(settings).start(spec, settings, store)
+
+
+class track:  # noqa: N801 - a verb, used like a function
+    """Measure a block of code, or every call of a function.
+
+    As a context manager it yields itself; after the block `footprint` holds the figures. With a
+    `run_id` they also go to that MLflow run, unless `autolog` measures it already: then the block
+    only returns its own figures. Without MLflow nothing is stored, only returned.
+
+    Args:
+        run_id: MLflow run to measure; None: no run.
+        tracking_uri: Where the run lives; None: MLflow's current tracking URI.
+        **overrides: Settings, see `Settings`.
+
+    Raises:
+        SettingsError: If an argument is wrong.
+    """
+
+    def __init__(
+        self, run_id: str | None = None, *, tracking_uri: str | None = None, **overrides: Unpack[Overrides]
+    ) -> None:
+        self._run_id = run_id
+        self._tracking_uri = tracking_uri
+        self._settings = resolved(overrides)
+        self._session: Session | None = None
+        self.footprint: RunFootprint | None = None
+        """Figures of the block once it has ended; None if nothing could be measured."""
+
+    def __enter__(self) -> Self:
+        if not setup.is_disabled():
+            try:
+                self._session = self._begin()
+            except Exception:
+                _logger.warning("this block is not measured", exc_info=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            self.footprint = _end(session, "FAILED" if kind else "FINISHED")
+        except Exception:
+            _logger.warning("the figures of this block are lost", exc_info=True)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Measure every call of a function."""
+
+        @functools.wraps(function)
+        def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            once = track(self._run_id, tracking_uri=self._tracking_uri)
+            once._settings = self._settings
+            with once:
+                result = function(*args, **kwargs)
+            self.footprint = once.footprint
+            return result
+
+        return measured
+
+    def _begin(self) -> Session | None:
+        """The session of the named run, else one of our own that is stored nowhere."""
+        if self._run_id is not None:
+            session = begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
+            if session is not None:
+                return session
+        name = f"block-{uuid.uuid4().hex[:12]}"
+        spec = RunSpec(run_id=name, parent_run_id=self._run_id, stored=False)
+        return meter_for(self._settings).start(spec, self._settings, None)
+
+
+def _end(session: Session, status: str) -> RunFootprint | None:
+    """Stop a session of our own and wait for its figures (not for the server)."""
+    owner = meter.current()
+    if owner is None:
+        return None
+    publisher = owner.publisher(session)
+    owner.stop(session.spec.run_id, status)
+    if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
+        return None
+    return final.footprint(publisher.ending())[0]
+
+
+class phase:  # noqa: N801 - a verb, used like a function
+    """Mark the code inside as a phase of the active run: data, forward, backward, update ...
+
+    A mark costs a microsecond or two; it never synchronises a device.
+    """
+
+    __slots__ = ("_name", "_sessions")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._sessions: tuple[Session, ...] = ()
+
+    def __enter__(self) -> Self:
+        self._sessions = meter.active_sessions()
+        for session in self._sessions:
+            session.phases.enter(self._name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for session in self._sessions:
+            session.phases.leave()
+
+
+def count(unit: str, amount: float = 1) -> None:
+    """Count functional units of the active run: images, tokens, samples. They divide the emissions (SCI).
+
+    A count that is not a finite number of at least 0 is left out and shows as `carbon.error`.
+    """
+    for session in meter.active_sessions():  # a run around another contains its energy, so its units too
+        if math.isfinite(amount) and amount >= 0:
+            session.count(unit, amount)
+        else:
+            session.trouble(f"count of {unit!r}: expected a finite number of at least 0, got {amount!r}")
+
+
+def log_step(step: int) -> None:
+    """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits."""
+    owner = meter.current()
+    stored = [session for session in meter.active_sessions() if session.spec.stored]
+    if owner is not None and stored:
+        stored[-1].mark(int(step))
+        owner.sampler.poke()
+
+
+def snapshot() -> RunFootprint | None:
+    """Figures of the active run so far, earlier segments of a resumed run included.
+
+    Waits at most 0.2 s for a fresh reading. None when nothing is measured.
+    """
+    owner = meter.current()
+    sessions = meter.active_sessions()
+    if owner is None or not sessions:
+        return None
+    session = sessions[-1]
+    publisher = owner.publisher(session)
+    if publisher is None:
+        return None
+    try:
+        owner.sampler.poke()
+        owner.sampler.wait_for_tick(session.now_ns(), _SNAPSHOT_S)
+        from mlflow_carbon.core.carbon import combine
+
+        ending = publisher.ending()
+        return combine([*(s.footprint for s in ending.previous), final.footprint(ending)[0]])
+    except Exception:
+        _logger.debug("no snapshot", exc_info=True)
+        return None
+
+
+def flush(timeout_s: float = 10.0) -> bool:
+    """Wait until the figures of every ended run are stored, or given up; False after the timeout."""
+    owner = meter.current()
+    return owner.flush(timeout_s) if owner is not None else True

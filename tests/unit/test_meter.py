@@ -1,0 +1,218 @@
+"""A run from start to stored figures, with a fake sensor and a fake store."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+
+import pytest
+
+from mlflow_carbon import journal
+from mlflow_carbon.session import recovery
+from mlflow_carbon.session.live import RunSpec
+from mlflow_carbon.session.meter import Meter
+from mlflow_carbon.settings import Settings
+from tests.fakes import ConstantPower, MemorySink, costing, surroundings
+
+FAST = Settings(period_s=0.05)
+
+
+def _meter(tmp_path, *sensors, **options):
+    return Meter(FAST, surroundings(tmp_path, sensors or (ConstantPower(),), **options))
+
+
+def _busy(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def _run(meter, sink, seconds=0.4, run_id="run1", **spec):
+    session = meter.start(RunSpec(run_id=run_id, **spec), FAST, sink)
+    _busy(seconds)
+    meter.stop(run_id, "FINISHED")
+    assert session is not None
+    assert meter.flush(10)
+    return session
+
+
+def test_a_run_ends_with_its_energy(tmp_path):
+    """100 W for the length of the run is that many joules, less the time before the first reading."""
+    sink = MemorySink()
+    session = _run(_meter(tmp_path), sink)
+    seconds = (session.end_ns - session.start_ns) / 1e9
+    energy_j = sink.last()["carbon/energy_kwh"] * 3.6e6
+    assert energy_j == pytest.approx(100 * seconds, abs=100 * 0.15)
+    assert energy_j <= 100 * seconds
+    assert sink.last()["carbon/emissions_gco2e"] == pytest.approx(energy_j / 3.6e6 * 200)
+
+
+def test_a_run_ends_with_tags_and_documents(tmp_path):
+    """Basis, quality, verdict, grid and environment are stored; the journal is gone."""
+    sink = MemorySink()
+    _run(_meter(tmp_path), sink)
+    assert sink.tags["carbon.kind"] == "run"
+    assert sink.tags["carbon.basis"] == "measured"
+    assert sink.tags["carbon.quality"] == "L3"
+    assert sink.tags["carbon.verdict"] == "ok"
+    assert sink.tags["carbon.grid.zone"] == "XX"
+    assert sink.tags["carbon.host.kernel"] == "fake"
+    assert set(sink.files) == {"footprint.json", "samples.jsonl.gz", "intensity.json", "environment.json"}
+    assert "Energy" in sink.notes[-1]
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_at_most_twelve_metrics_and_twenty_tags_by_default(tmp_path):
+    """The default run does not flood the UI."""
+    sink = MemorySink()
+    _run(_meter(tmp_path), sink)
+    assert len(sink.last()) <= 12
+    assert len(sink.tags) <= 20
+
+
+def test_the_samples_artifact_holds_every_reading_in_the_schemas_columns(tmp_path):
+    """Totals can be recomputed from the stored readings alone."""
+    sink = MemorySink()
+    session = _run(_meter(tmp_path), sink)
+    head, *rows = [json.loads(line) for line in gzip.decompress(sink.files["samples.jsonl.gz"]).splitlines()]
+    assert head["schema"] == "1.0"
+    assert head["channels"][0]["id"] == "fake:cpu"
+    assert set(rows[0]) >= {"seq", "t_mono_ns", "t_wall_ns", "t_read_ns", "channel", "kind", "energy_uj"}
+    inside = [r for r in rows if r["t_mono_ns"] <= session.end_ns]
+    energy_uj = inside[-1]["energy_uj"] - inside[0]["energy_uj"]
+    assert energy_uj / 3.6e12 == pytest.approx(sink.last()["carbon/energy_kwh"], rel=0.2)
+
+
+def test_a_parent_includes_its_children(tmp_path):
+    """Nested runs share the one meter; each gets the energy of its own span, and neither is shared."""
+    meter, outer, inner = _meter(tmp_path), MemorySink(), MemorySink()
+    meter.start(RunSpec(run_id="outer"), FAST, outer)
+    _busy(0.2)
+    _run(meter, inner, 0.2, run_id="inner", parent_run_id="outer")
+    meter.stop("outer", "FINISHED")
+    assert meter.flush(10)
+    assert outer.last()["carbon/energy_kwh"] > inner.last()["carbon/energy_kwh"] > 0
+    assert "carbon.shared" not in outer.tags
+    assert "carbon.shared" not in inner.tags
+
+
+def test_unrelated_runs_at_the_same_time_are_shared(tmp_path):
+    """Two runs that are not parent and child say that they shared the machine."""
+    meter, one, two = _meter(tmp_path), MemorySink(), MemorySink()
+    meter.start(RunSpec(run_id="one"), FAST, one)
+    _run(meter, two, 0.2, run_id="two")
+    meter.stop("one", "FINISHED")
+    assert meter.flush(10)
+    assert two.tags["carbon.shared"] == "true"
+
+
+def test_a_raising_sensor_becomes_a_warning(tmp_path):
+    """A sensor that raises on every read stops nothing; the verdict and the note say so."""
+    sink = MemorySink()
+    _run(_meter(tmp_path, ConstantPower(error=OSError("cable pulled"))), sink)
+    assert sink.tags["carbon.verdict"] == "warn"
+    assert "nothing was measured" in sink.notes[-1]
+
+
+def test_a_store_that_is_down_leaves_a_journal_that_recovers_the_same_figures(tmp_path):
+    """Recovering from the journal gives the figures that the live run would have stored."""
+    down, up = MemorySink(), MemorySink()
+    down.down = True
+    session = _run(_meter(tmp_path), down)
+    (path,) = tmp_path.glob("*.jsonl")
+    outcome = recovery.recover(
+        path, sink=lambda _run_id, _uri: up, costing=lambda _s, _e: costing(), end_run=True
+    )
+    assert outcome.outcome == "stored", outcome.detail
+    seconds = (session.end_ns - session.start_ns) / 1e9
+    assert up.last()["carbon/energy_kwh"] * 3.6e6 == pytest.approx(100 * seconds, rel=0.3)
+    assert up.status == "FINISHED"
+    assert up.tags["carbon.verdict"] == "ok"
+    assert not path.exists()
+
+
+def test_a_hanging_store_blocks_neither_start_nor_stop(tmp_path):
+    """Starting and stopping a run costs the caller milliseconds while the store hangs."""
+    sink = MemorySink()
+    sink.hang.clear()
+    meter = _meter(tmp_path)
+    before = time.monotonic()
+    meter.start(RunSpec(run_id="run1"), FAST, sink)
+    _busy(0.1)
+    meter.stop("run1", "FINISHED")
+    assert time.monotonic() - before < 1
+    assert not meter.flush(0.2)
+    sink.hang.set()
+    assert meter.flush(10)
+    assert sink.last()["carbon/energy_kwh"] > 0
+
+
+def test_a_resumed_run_adds_up(tmp_path):
+    """A second segment continues totals and time axis, and keeps its readings beside the first's."""
+    sink = MemorySink()
+    meter = _meter(tmp_path)
+    _run(meter, sink)
+    first = sink.last()["carbon/energy_kwh"]
+    _run(meter, sink, resumed=True)
+    assert sink.last()["carbon/energy_kwh"] > 1.5 * first
+    assert {"samples.jsonl.gz", "samples.s2.jsonl.gz"} <= set(sink.files)
+    assert len(json.loads(sink.files["footprint.json"])["segments"]) == 2
+    times = [p.step for p in sink.points if p.key == "carbon/time/energy_kwh"]
+    assert times == sorted(set(times))
+
+
+def test_a_read_only_home_degrades_with_a_warning(tmp_path):
+    """Where no journal can be written the run is measured all the same and says what is missing."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    sink = MemorySink()
+    _run(_meter(blocked), sink)
+    assert sink.last()["carbon/energy_kwh"] > 0
+    assert "journal" in sink.tags["carbon.error"]
+    assert sink.tags["carbon.verdict"] == "warn"
+
+
+def test_steps_are_interpolated_between_readings(tmp_path):
+    """Energy at a training step lies between that of the steps around it."""
+    sink = MemorySink()
+    meter = _meter(tmp_path)
+    session = meter.start(RunSpec(run_id="run1"), FAST, sink)
+    _busy(0.15)
+    for step in (1, 2, 3):
+        session.mark(step)
+        _busy(0.1)
+    meter.stop("run1", "FINISHED")
+    assert meter.flush(10)
+    energies = [p.value for p in sink.points if p.key == "carbon/step/energy_kwh"]
+    assert len(energies) == 3
+    assert 0 < energies[0] < energies[1] < energies[2] < sink.last()["carbon/energy_kwh"]
+
+
+def test_phases_and_other_add_up_to_the_run(tmp_path):
+    """The phase table accounts for the whole energy."""
+    sink = MemorySink()
+    meter = _meter(tmp_path)
+    session = meter.start(RunSpec(run_id="run1"), FAST, sink)
+    for name in ("forward", "backward"):
+        session.phases.enter(name)
+        _busy(0.2)
+        session.phases.leave()
+    _busy(0.1)
+    meter.stop("run1", "FINISHED")
+    assert meter.flush(10)
+    rows = {r["phase"]: r for r in json.loads(sink.files["phases.json"])["phases"]}
+    assert set(rows) == {"forward", "backward", "other"}
+    total_j = sum(r["energy_j"] for r in rows.values())
+    assert total_j == pytest.approx(sink.last()["carbon/energy_kwh"] * 3.6e6, rel=1e-3)
+    assert rows["forward"]["energy_j"] == pytest.approx(20, rel=0.5)
+
+
+def test_a_live_journal_is_not_an_orphan(tmp_path):
+    """The journal of a running run cannot be mistaken for that of a dead one."""
+    meter = _meter(tmp_path)
+    meter.start(RunSpec(run_id="run1"), FAST, MemorySink())
+    assert journal.orphans(tmp_path) == []
+    assert len(list(journal.live(tmp_path))) == 1
+    meter.stop("run1", "FINISHED")
+    assert meter.flush(10)
