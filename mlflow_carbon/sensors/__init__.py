@@ -1,39 +1,149 @@
 """Sensors: where readings come from. One file and one entry in `PROBES` per source.
 
-A probe looks for its source and returns either a `Sensor` or a reason why there is none. It
-imports its vendor library inside, takes every path and environment it needs as an argument, and
-never raises.
+A probe looks for its source and returns its `Sensor`s or the reason why there is none. It imports its
+vendor library inside and takes every path and environment it needs from the `Site`. Sensors of other
+packages arrive through the entry point group `mlflow_carbon.sensors`: each entry is a `Probe`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.core.series import Basis, Component
+from mlflow_carbon.sensors import modelled, nvml, rapl
+from mlflow_carbon.sensors.contract import Absence, Clock, Found, Probe, Sensor, Site, explain
+from mlflow_carbon.sensors.cpu_table import table_record
 
 if TYPE_CHECKING:
-    from mlflow_carbon.core.series import Channel, Sample
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from importlib.metadata import EntryPoint
 
-__all__ = ["Sensor"]
+    from mlflow_carbon.core.series import Channel
+    from mlflow_carbon.settings import Settings
+
+__all__ = [
+    "PROBES",
+    "Absence",
+    "Clock",
+    "Discovery",
+    "Found",
+    "Probe",
+    "Sensor",
+    "Site",
+    "discover",
+    "table_record",
+]
+
+PROBES: tuple[Probe, ...] = (nvml.probe, rapl.probe, modelled.probe_cpu, modelled.probe_ram)
+
+_GROUP = "mlflow_carbon.sensors"
 
 
-class Sensor(Protocol):
-    """A source of readings for one or more channels."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What this machine offers.
 
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """What this sensor reads; fixed for its lifetime."""
+    Attributes:
+        sensors: Those to read; whoever gets them closes them.
+        absences: What is missing, and what would help.
+        channels: The channels that count. A sensor may read others besides: leave their samples out.
+    """
 
-    def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """One reading per channel. A failure is a sample with `error`, never an exception."""
-
-    def close(self) -> None:
-        """Release handles. Safe to call twice."""
+    sensors: tuple[Sensor, ...]
+    absences: tuple[Absence, ...]
+    channels: tuple[Channel, ...]
 
 
-class Clock(Protocol):
-    """The two clocks. Tests pass a virtual one."""
+def discover(
+    settings: Settings,
+    *,
+    root: Path = Path("/"),
+    env: Mapping[str, str] | None = None,
+    plugins: Iterable[EntryPoint] | None = None,
+) -> Discovery:
+    """Ask every probe, and choose what counts. Never raises: a probe that does becomes an absence.
 
-    def monotonic_ns(self) -> int:
-        """Monotonic nanoseconds."""
+    Args:
+        settings: What the user asked for.
+        root: Root of the file system.
+        env: Environment; the process's own where not given.
+        plugins: Entry points of sensors from other packages; those installed where not given.
+    """
+    site = Site(settings=settings, root=root, env=os.environ if env is None else env)
+    # Plugins come first: who installs one wants it used.
+    found = _joined(
+        _guarded("plugins", partial(_plugged, site, plugins)),
+        *(_guarded(probe.__module__, partial(probe, site)) for probe in PROBES),
+    )
+    distinct = _distinct(found.sensors)
+    channels = _counted(distinct)
+    used = tuple(s for s in distinct if any(c in channels for c in s.channels))
+    for sensor in found.sensors:
+        if sensor not in used:
+            with suppress(Exception):  # Of no use any more; not even its failure is.
+                sensor.close()
+    return Discovery(sensors=used, absences=found.absences, channels=channels)
 
-    def wall_ns(self) -> int:
-        """UTC nanoseconds since the epoch."""
+
+def _plugged(site: Site, plugins: Iterable[EntryPoint] | None) -> Found:
+    if plugins is None:
+        from importlib.metadata import entry_points
+
+        plugins = entry_points(group=_GROUP)
+    return _joined(*(_guarded(plugin.name, partial(_load_and_ask, plugin, site)) for plugin in plugins))
+
+
+def _load_and_ask(plugin: EntryPoint, site: Site) -> Found:
+    found = plugin.load()(site)
+    if not isinstance(found, Found):
+        raise TypeError(f"expected a probe that returns Found, got {type(found).__name__}")
+    return found
+
+
+def _guarded(name: str, look: Callable[[], Found]) -> Found:
+    try:
+        found = look()
+        for sensor in found.sensors:
+            tuple(sensor.channels)
+    except Exception as error:  # noqa: BLE001 - drivers and other packages may raise anything; training goes on
+        remedy = f"report it to the makers of {name}, or uninstall that sensor"
+        return Found(absences=(Absence(sensor=name, reason=explain(error), remedy=remedy),))
+    return found
+
+
+def _joined(*found: Found) -> Found:
+    return Found(
+        sensors=tuple(sensor for each in found for sensor in each.sensors),
+        absences=tuple(absence for each in found for absence in each.absences),
+    )
+
+
+def _distinct(sensors: Iterable[Sensor]) -> tuple[Sensor, ...]:
+    """The sensors whose channels no earlier one has."""
+    taken: set[str] = set()
+    distinct = []
+    for sensor in sensors:
+        ids = {channel.id for channel in sensor.channels}
+        if not ids & taken:
+            distinct.append(sensor)
+            taken |= ids
+    return tuple(distinct)
+
+
+def _counted(sensors: Sequence[Sensor]) -> tuple[Channel, ...]:
+    """The channels that count: of each component the measured ones, or else the modelled ones.
+
+    CPU and memory exist once, so that only the first sensor that has them counts; GPUs add up.
+    """
+    counted: list[Channel] = []
+    for component in Component:
+        offers = [(s, c) for s in sensors for c in s.channels if c.component is component]
+        offers = [(s, c) for s, c in offers if c.basis is not Basis.MODELLED] or offers
+        once = component in {Component.CPU, Component.DRAM}
+        counted += [c for s, c in offers if not once or s is offers[0][0]]
+    return tuple(counted)

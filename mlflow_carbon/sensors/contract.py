@@ -1,0 +1,113 @@
+"""What a sensor is, where a probe may look, what it hands back, and how a reading is stamped.
+
+This is all that a sensor from another package needs to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+from mlflow_carbon.core.series import Channel, Sample
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow_carbon.settings import Settings
+
+__all__ = ["Absence", "Clock", "Found", "Probe", "Sensor", "Site", "Values", "explain", "take"]
+
+
+class Clock(Protocol):
+    """The two clocks. Tests pass a virtual one."""
+
+    def monotonic_ns(self) -> int:
+        """Monotonic nanoseconds."""
+
+    def wall_ns(self) -> int:
+        """UTC nanoseconds since the epoch."""
+
+
+class Sensor(Protocol):
+    """A source of readings for one or more channels."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What this sensor reads; fixed for its lifetime."""
+
+    def read(self, clock: Clock) -> tuple[Sample, ...]:
+        """One reading per channel. A failure is a sample with `error`, never an exception."""
+
+    def close(self) -> None:
+        """Release handles. Safe to call twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a probe may look.
+
+    Attributes:
+        settings: What the user asked for.
+        root: Root of the file system; tests pass a directory.
+        env: Environment variables.
+    """
+
+    settings: Settings
+    root: Path
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """Why something is not measured.
+
+    Attributes:
+        sensor: The sensor or device.
+        reason: What was looked for and what was found.
+        remedy: The command or the sentence that would make it better.
+    """
+
+    sensor: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one probe found; both may be empty, both may be full."""
+
+    sensors: tuple[Sensor, ...] = ()
+    absences: tuple[Absence, ...] = ()
+
+
+Probe = Callable[[Site], Found]
+"""Looks for one kind of source. Never raises: what is missing is an `Absence`."""
+
+
+class Values(TypedDict, total=False):
+    """The values of a reading, as fields of `Sample`."""
+
+    energy_uj: int
+    power_mw: int
+    util_ppm: int
+
+
+def take(
+    channel: str, clock: Clock, read: Callable[[], Values], *, errors: tuple[type[Exception], ...]
+) -> Sample:
+    """One reading, stamped with the middle of the time it took; one of `errors` makes it a failed one."""
+    start_ns = clock.monotonic_ns()
+    values: Values = {}
+    error = None
+    try:
+        values = read()
+    except errors as problem:
+        error = explain(problem)
+    read_ns = clock.monotonic_ns() - start_ns
+    return Sample(channel=channel, t_mono_ns=start_ns + read_ns // 2, read_ns=read_ns, error=error, **values)
+
+
+def explain(error: Exception) -> str:
+    """An exception in one line, with its type, since the text alone may be empty."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,199 @@
+"""CPU and memory power where there is no counter: CodeCarbon's table and formulas, labelled as a model.
+
+Two sensors, so that a measured CPU replaces the one and measured memory the other. Ranges: decision 6.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlflow_carbon.core.power_model import WATTS_PER_THREAD, cpu_power_w, estimate_dimms, ram_power_w
+from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
+from mlflow_carbon.sensors.contract import Absence, Found, Values, take
+from mlflow_carbon.sensors.cpu_table import match, read_table
+from mlflow_carbon.sensors.cpuinfo import CpuInfo, read_cpuinfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlflow_carbon.core.series import Sample
+    from mlflow_carbon.sensors.contract import Clock, Site
+    from mlflow_carbon.sensors.cpu_table import CpuTable
+
+__all__ = ["BusyTime", "CpuModel", "RamModel", "busy_time", "probe_cpu", "probe_ram"]
+
+_KNOWN_CPU = (0.6, 1.4)
+_UNKNOWN_CPU = (0.5, 3.0)
+_RAM = (0.3, 1.5)
+
+_BYTES_PER_GB = 1024**3  # CodeCarbon's gigabyte
+_PPM = 1_000_000
+
+
+class BusyTime(NamedTuple):
+    """CPU time of the whole machine since boot, in seconds."""
+
+    busy_s: float
+    total_s: float
+
+
+class _Design(NamedTuple):
+    """Design power of the machine's CPUs, its 95 % range as factors, and where it comes from."""
+
+    tdp_w: float
+    range_ratio: tuple[float, float]
+    source: str
+
+
+class CpuModel:
+    """Power of the CPUs from their design power and the load since the previous reading."""
+
+    def __init__(self, channel: Channel, *, tdp_w: float, read_times: Callable[[], BusyTime]) -> None:
+        self.channels = (channel,)
+        self._tdp_w = tdp_w
+        self._read_times = read_times
+        self._before: BusyTime | None = None
+        self._last = Values()
+
+    def read(self, clock: Clock) -> tuple[Sample, ...]:
+        """Mean power since the previous reading; the first one has none and only sets the baseline."""
+        return (take(self.channels[0].id, clock, self._mean, errors=(OSError, ValueError)),)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _mean(self) -> Values:
+        now = self._read_times()
+        if self._before is None:
+            self._before = now
+        elif now.total_s > self._before.total_s:
+            busy_s, total_s = now.busy_s - self._before.busy_s, now.total_s - self._before.total_s
+            load = min(max(busy_s / total_s, 0.0), 1.0)
+            power_mw = round(1000 * cpu_power_w(self._tdp_w, load))
+            self._before, self._last = now, Values(power_mw=power_mw, util_ppm=round(load * _PPM))
+        # Within one tick of the system's clock (10 ms) no time has passed: the last mean stands.
+        return self._last
+
+
+class RamModel:
+    """Constant power of the memory."""
+
+    def __init__(self, channel: Channel, power_w: float) -> None:
+        self.channels = (channel,)
+        self._values = Values(power_mw=round(1000 * power_w))
+
+    def read(self, clock: Clock) -> tuple[Sample, ...]:
+        """The same power each time."""
+        return (take(self.channels[0].id, clock, lambda: self._values, errors=()),)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def busy_time(times: Any) -> BusyTime:
+    """Busy and total time of `psutil.cpu_times()`, split as CodeCarbon's `SystemCPULoadMeter` does.
+
+    Guest time is already in user and nice time (Linux); waiting for a disk is idle; stolen time is busy.
+    """
+    total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return BusyTime(busy_s=total_s - times.idle - getattr(times, "iowait", 0.0), total_s=total_s)
+
+
+def _system_times() -> BusyTime:
+    import psutil
+
+    return busy_time(psutil.cpu_times())
+
+
+def _memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def probe_cpu(site: Site, *, read_times: Callable[[], BusyTime] = _system_times) -> Found:
+    """The model of the CPUs' power."""
+    info, table = read_cpuinfo(site.root), read_table()
+    design = _given(site.settings.cpu_power_w) or _tabled(info, table) or _guessed(info)
+    channel = _channel(
+        "model:cpu",
+        device=info.model or "CPU",
+        component=Component.CPU,
+        range_ratio=design.range_ratio,
+        source="; ".join((design.source, "power = TDP x (0.1 + 0.9 load^3)", *_caveats(info, site.root))),
+    )
+    sensor = CpuModel(channel, tdp_w=design.tdp_w, read_times=read_times)
+    return Found(sensors=(sensor,), absences=() if table else (_NO_TABLE,))
+
+
+def probe_ram(site: Site, *, read_bytes: Callable[[], int] = _memory_bytes, machine: str = "") -> Found:
+    """The model of the memory's power."""
+    memory_gb = read_bytes() / _BYTES_PER_GB
+    power_w, source = site.settings.ram_power_w, "ram_power_w given, still a model"
+    if power_w is None:
+        arm = any(name in (machine or platform.machine()).lower() for name in ("arm", "aarch"))
+        power_w = ram_power_w(memory_gb, arm=arm)
+        source = f"CodeCarbon's formula: {memory_gb:.1f} GB in about {estimate_dimms(memory_gb)} modules"
+    channel = _channel(
+        "model:ram",
+        device=f"{memory_gb:.1f} GB memory",
+        component=Component.DRAM,
+        range_ratio=_RAM,
+        source=f"{source}: {power_w:g} W",
+    )
+    return Found(sensors=(RamModel(channel, power_w),))
+
+
+def _channel(
+    channel_id: str, *, device: str, component: Component, range_ratio: tuple[float, float], source: str
+) -> Channel:
+    return Channel(
+        id=channel_id,
+        sensor="model",
+        device=device,
+        component=component,
+        kind=Kind.MEAN,
+        basis=Basis.MODELLED,
+        quality=Quality.L0,
+        low_ratio=range_ratio[0],
+        high_ratio=range_ratio[1],
+        source=source,
+    )
+
+
+def _given(tdp_w: float | None) -> _Design | None:
+    if tdp_w is None:
+        return None
+    return _Design(tdp_w, _KNOWN_CPU, f"cpu_power_w given: TDP {tdp_w:g} W, still a model")
+
+
+def _tabled(info: CpuInfo, table: CpuTable | None) -> _Design | None:
+    if table is None or not info.model:
+        return None
+    name = match(info.model, tuple(table.tdp_w))
+    tdp_w = table.tdp_w[name] if name else None
+    if not tdp_w:
+        return None
+    packages = f" x {info.sockets} sockets" if info.sockets > 1 else ""
+    return _Design(tdp_w * info.sockets, _KNOWN_CPU, f'{table.origin}: "{name}" {tdp_w:g} W{packages}')
+
+
+def _guessed(info: CpuInfo) -> _Design:
+    source = f'unknown CPU "{info.model}": {WATTS_PER_THREAD} W x {info.threads} threads'
+    return _Design(float(WATTS_PER_THREAD * info.threads), _UNKNOWN_CPU, source)
+
+
+def _caveats(info: CpuInfo, root: Path) -> tuple[str, ...]:
+    virtual = f"virtual machine: load and CPU are those of the guest ({info.threads} threads)"
+    is_container = (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+    container = ("container: load is that of the whole host",) if is_container else ()
+    return ((virtual,) if info.is_virtual else ()) + container
+
+
+_NO_TABLE = Absence(
+    sensor="model:cpu",
+    reason="CodeCarbon's table of CPUs was not found, so the design power is a guess from the threads",
+    remedy='pip install "codecarbon>=3.3.2,<3.4"',
+)

@@ -1,0 +1,132 @@
+"""Fakes of what sensors read: a clock, the NVML library, a powercap tree and a CPU description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.sensors.contract import Site
+from mlflow_carbon.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WRAP_UJ = 262_143_328_850
+"""`max_energy_range_uj` of common Intel packages."""
+
+
+@dataclass
+class VirtualClock:
+    """A clock that goes on by `step_ns` each time it is asked."""
+
+    now_ns: int = 0
+    step_ns: int = 1000
+
+    def monotonic_ns(self) -> int:
+        self.now_ns += self.step_ns
+        return self.now_ns
+
+    def wall_ns(self) -> int:
+        return self.now_ns
+
+
+def site(root: Path = Path("/nonexistent"), env: Mapping[str, str] | None = None, **settings: float) -> Site:
+    """A site with no environment."""
+    return Site(settings=Settings(**settings), root=root, env=env or {})  # type: ignore[arg-type]
+
+
+class FakeNvmlError(Exception):
+    """Stands for `pynvml.NVMLError`."""
+
+
+@dataclass
+class FakeGpu:
+    """One GPU. A value of None: the driver does not support the query."""
+
+    uuid: str
+    name: str = "NVIDIA A100"
+    energy_mj: int | None = 5000
+    power_mw: int | None = 250_000
+    limit_mw: int | None = 400_000
+    util_percent: int | None = 75
+    mig: int | None = None
+
+
+def _known(value: object) -> object:
+    if value is None:
+        raise FakeNvmlError("Not Supported")
+    return value
+
+
+@dataclass
+class FakeNvml:
+    """The part of `pynvml` that the sensor uses; a handle is the GPU itself."""
+
+    gpus: list[FakeGpu]
+    init_error: str = ""
+    users: int = 0
+
+    NVMLError = FakeNvmlError
+
+    def nvmlInit(self) -> None:  # noqa: N802 - the names are NVML's
+        if self.init_error:
+            raise FakeNvmlError(self.init_error)
+        self.users += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        if self.users == 0:
+            raise FakeNvmlError("Uninitialized")
+        self.users -= 1
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+        if self.gpus[index].uuid == "lost":
+            raise FakeNvmlError("GPU is lost")
+        return self.gpus[index]
+
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return gpu.uuid
+
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:  # noqa: N802
+        return gpu.name
+
+    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return [_known(gpu.mig), gpu.mig]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return _known(gpu.energy_mj)
+
+    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return _known(gpu.power_mw)
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return _known(gpu.limit_mw)
+
+    def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return SimpleNamespace(gpu=_known(gpu.util_percent), memory=0)
+
+
+def add_zone(root: Path, zone: str, name: str, *, energy_uj: int | str = 1_000_000) -> Path:
+    """Add a powercap zone such as `intel-rapl:0` and return the path of its counter."""
+    path = root / "sys/class/powercap" / zone
+    path.mkdir(parents=True)
+    (path / "name").write_text(f"{name}\n")
+    (path / "max_energy_range_uj").write_text(f"{WRAP_UJ}\n")
+    (path / "energy_uj").write_text(f"{energy_uj}\n")
+    return path / "energy_uj"
+
+
+def add_cpuinfo(
+    root: Path, model: str, *, threads: int = 2, sockets: int = 1, flags: str = "fpu vme"
+) -> None:
+    """Write a `/proc/cpuinfo` as Linux on x86 does."""
+    (root / "proc").mkdir(parents=True, exist_ok=True)
+    blocks = (
+        f"processor\t: {i}\nmodel name\t: {model}\nphysical id\t: {i % sockets}\nflags\t\t: {flags}\n"
+        for i in range(threads)
+    )
+    (root / "proc/cpuinfo").write_text("\n".join(blocks))

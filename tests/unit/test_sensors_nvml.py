@@ -1,0 +1,158 @@
+"""NVIDIA GPUs, read from a fake driver library."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_carbon.core.energy import Ledger
+from mlflow_carbon.core.series import Basis, Component, Kind, Quality
+from mlflow_carbon.sensors import nvml
+from tests.sensor_fakes import FakeGpu, FakeNvml, VirtualClock, site
+
+
+def _found(*gpus, **env):
+    library = FakeNvml(list(gpus))
+    return nvml.probe(site(env=env), library=library), library
+
+
+def test_energy_counter_is_preferred_and_given_in_microjoules():
+    """A GPU with a counter is read as one, at level 3, within 5 %, and 5000 mJ are 5 000 000 uJ."""
+    found, _ = _found(FakeGpu("GPU-a"))
+    (sensor,) = found.sensors
+    (channel,) = sensor.channels
+    assert (channel.id, channel.device, channel.component) == ("nvml:GPU-a", "NVIDIA A100", Component.GPU)
+    assert (channel.kind, channel.basis, channel.quality) == (Kind.COUNTER, Basis.MEASURED, Quality.L3)
+    assert (channel.low_ratio, channel.high_ratio) == (0.95, 1.05)
+    assert channel.power_max_w == 600.0
+    (sample,) = sensor.read(VirtualClock())
+    assert (sample.energy_uj, sample.power_mw, sample.util_ppm, sample.error) == (
+        5_000_000,
+        None,
+        750_000,
+        None,
+    )
+
+
+def test_power_stands_in_where_there_is_no_counter():
+    """Without a counter power is sampled, at level 1, within 15 %, and the source says why."""
+    found, _ = _found(FakeGpu("GPU-a", energy_mj=None, limit_mw=None))
+    (channel,) = found.sensors[0].channels
+    assert (channel.kind, channel.quality) == (Kind.GAUGE, Quality.L1)
+    assert (channel.low_ratio, channel.high_ratio, channel.power_max_w) == (0.85, 1.15, 2000.0)
+    assert "no energy counter" in channel.source
+    (sample,) = found.sensors[0].read(VirtualClock())
+    assert (sample.energy_uj, sample.power_mw) == (None, 250_000)
+
+
+def test_reading_is_stamped_with_the_middle_of_the_call():
+    """The time of a reading is the middle of the call, and asking for the utilisation does not shift it."""
+    found, _ = _found(FakeGpu("GPU-a"))
+    (sample,) = found.sensors[0].read(VirtualClock(now_ns=0, step_ns=100))
+    assert (sample.t_mono_ns, sample.read_ns) == (150, 100)
+
+
+def test_failed_read_is_an_error_and_never_a_value():
+    """A GPU that stops answering yields the text of the error; the other one goes on."""
+    first, second = FakeGpu("GPU-a"), FakeGpu("GPU-b")
+    found, _ = _found(first, second)
+    first.energy_mj = None
+    failed, good = found.sensors[0].read(VirtualClock())
+    assert failed.error == "FakeNvmlError: Not Supported"
+    assert (failed.energy_uj, failed.power_mw, failed.util_ppm) == (None, None, None)
+    assert good.error is None
+
+
+def test_utilisation_is_left_out_where_the_driver_has_none():
+    """A GPU without utilisation is still a good reading."""
+    found, _ = _found(FakeGpu("GPU-a", util_percent=None))
+    (sample,) = found.sensors[0].read(VirtualClock())
+    assert (sample.energy_uj, sample.util_ppm, sample.error) == (5_000_000, None, None)
+
+
+def test_only_visible_gpus_are_read():
+    """`CUDA_VISIBLE_DEVICES` chooses by number and by the beginning of a UUID."""
+    gpus = [FakeGpu(f"GPU-{letter}") for letter in "abc"]
+    found, _ = _found(*gpus, CUDA_VISIBLE_DEVICES="2,GPU-a")
+    assert [c.id for c in found.sensors[0].channels] == ["nvml:GPU-c", "nvml:GPU-a"]
+
+
+@pytest.mark.parametrize("value", ["", "-1"])
+def test_hidden_gpus_are_a_reason_and_the_driver_is_given_back(value):
+    """With every GPU hidden there is no sensor, a reason, and no user of the driver left."""
+    found, library = _found(FakeGpu("GPU-a"), CUDA_VISIBLE_DEVICES=value)
+    assert found.sensors == ()
+    assert "CUDA_VISIBLE_DEVICES" in found.absences[0].reason
+    assert library.users == 0
+
+
+def test_mig_is_never_charged_with_the_whole_gpu():
+    """A slice in the variable and a GPU in MIG mode are both left out, with a reason."""
+    by_name, _ = _found(FakeGpu("GPU-a"), CUDA_VISIBLE_DEVICES="MIG-GPU-a/1/0")
+    by_mode, _ = _found(FakeGpu("GPU-a", mig=1))
+    off, _ = _found(FakeGpu("GPU-a", mig=0))
+    assert by_name.sensors == by_mode.sensors == ()
+    assert "MIG" in by_name.absences[0].reason
+    assert "MIG" in by_mode.absences[0].reason
+    assert len(off.sensors) == 1
+
+
+def test_one_lost_gpu_does_not_hide_the_others():
+    """A GPU that fails at the start is an absence; the others are read."""
+    found, _ = _found(FakeGpu("lost"), FakeGpu("GPU-b"))
+    assert [c.id for c in found.sensors[0].channels] == ["nvml:GPU-b"]
+    assert found.absences[0].sensor == "nvml:0"
+    assert "GPU is lost" in found.absences[0].reason
+
+
+def test_gpu_that_tells_nothing_is_a_reason():
+    """A GPU with neither counter nor power is left out and named."""
+    found, library = _found(FakeGpu("GPU-a", energy_mj=None, power_mw=None))
+    assert found.sensors == ()
+    assert found.absences[0].sensor == "nvml:GPU-a"
+    assert library.users == 0
+
+
+def test_number_of_a_gpu_is_doubted_only_where_models_differ():
+    """CUDA may count the fastest first: with unlike GPUs the source warns until the order is fixed."""
+    unlike = [FakeGpu("GPU-a"), FakeGpu("GPU-b", name="NVIDIA T4")]
+    doubted, _ = _found(*unlike, CUDA_VISIBLE_DEVICES="0")
+    ordered, _ = _found(*unlike, CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    alike, _ = _found(FakeGpu("GPU-a"), FakeGpu("GPU-b"), CUDA_VISIBLE_DEVICES="0")
+    assert "CUDA_DEVICE_ORDER" in doubted.sensors[0].channels[0].source
+    assert "CUDA_DEVICE_ORDER" not in ordered.sensors[0].channels[0].source
+    assert "CUDA_DEVICE_ORDER" not in alike.sensors[0].channels[0].source
+
+
+def test_driver_that_does_not_start_is_a_reason():
+    """A driver that refuses to start is explained with its own words."""
+    found = nvml.probe(site(), library=FakeNvml([], init_error="Driver/library version mismatch"))
+    assert "version mismatch" in found.absences[0].reason
+
+
+def test_machine_without_gpu_is_a_reason():
+    """A driver without a GPU leaves a reason and is given back."""
+    found, library = _found()
+    assert found.absences[0].reason == "the driver lists no GPU"
+    assert library.users == 0
+
+
+def test_closing_twice_gives_the_driver_back_once():
+    """Another user of the driver is not shut down by a second close."""
+    found, library = _found(FakeGpu("GPU-a"))
+    library.nvmlInit()
+    found.sensors[0].close()
+    found.sensors[0].close()
+    assert library.users == 1
+
+
+def test_energy_of_four_gpus_is_four_times_one():
+    """Four GPUs at 300 W for 10 s are 12 000 J."""
+    gpus = [FakeGpu(f"GPU-{i}") for i in range(4)]
+    (sensor,) = _found(*gpus)[0].sensors
+    ledger = Ledger(sensor.channels, start_ns=0, wall_offset_ns=0)
+    for second in range(11):
+        for gpu in gpus:
+            gpu.energy_mj = 7000 + 300_000 * second
+        for sample in sensor.read(VirtualClock(now_ns=second * 1_000_000_000, step_ns=0)):
+            ledger.add(sample)
+    assert ledger.series(10_000_000_000).energy_uj() == 12_000_000_000
