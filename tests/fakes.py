@@ -10,9 +10,9 @@ from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.sampler import SystemClock
+from mlflow_carbon.sensors import Absence, Discovery
 from mlflow_carbon.session.publish import Costing
 from mlflow_carbon.session.publisher import Surroundings
-from mlflow_carbon.sensors import Absence, Discovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -107,8 +107,7 @@ def render(found: Diagnosis) -> str:
 
 def _slot_text(slot: IntensitySlot) -> str:
     return (
-        f"{slot.gco2e_per_kwh:.0f} gCO2e/kWh "
-        f"({slot.low_gco2e_per_kwh:.0f} to {slot.high_gco2e_per_kwh:.0f})"
+        f"{slot.gco2e_per_kwh:.0f} gCO2e/kWh ({slot.low_gco2e_per_kwh:.0f} to {slot.high_gco2e_per_kwh:.0f})"
     )
 
 
