@@ -1,4 +1,7 @@
-"""The composition root: binds sensors, grid, provenance and store to the process's meter."""
+"""The composition root: binds sensors, grid, provenance and store to the process's meter.
+
+What only the background threads need is imported there, so that starting a run stays cheap.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,27 @@ import platform
 import threading
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon import grid, journal, provenance, sensors
+from mlflow_carbon import journal
 from mlflow_carbon import settings as setup
 from mlflow_carbon.errors import ZoneError
-from mlflow_carbon.grid import fetch, zones
 from mlflow_carbon.sampler import SystemClock
-from mlflow_carbon.session import meter, recovery
-from mlflow_carbon.session.publish import Costing
+from mlflow_carbon.session import meter
 from mlflow_carbon.session.publisher import Surroundings
 from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlflow_carbon.sensors import Discovery
+    from mlflow_carbon.session.publish import Costing
+    from mlflow_carbon.session.recovery import Recovered
     from mlflow_carbon.settings import Settings
 
 __all__ = [
     "check_zone",
     "costing",
     "costing_now",
+    "discover",
     "environment",
     "journal_folder",
     "meter_for",
@@ -50,7 +55,7 @@ def meter_for(settings: Settings) -> meter.Meter:
         if existing is not None and (existing.settings == settings or not existing.is_idle()):
             return existing
         surroundings = Surroundings(
-            discover=lambda: sensors.discover(settings),
+            discover=lambda: discover(settings),
             costing=costing,
             environment=environment,
             recover=_recover_run,
@@ -61,8 +66,19 @@ def meter_for(settings: Settings) -> meter.Meter:
         return meter.install(meter.Meter(settings, surroundings))
 
 
+def discover(settings: Settings) -> Discovery:
+    """The sensors of this machine."""
+    from mlflow_carbon import sensors
+
+    return sensors.discover(settings)
+
+
 def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     """Intensity and PUE for a UTC span in seconds; what cannot be had falls back with a label."""
+    from mlflow_carbon import grid
+    from mlflow_carbon.grid import fetch, zones
+    from mlflow_carbon.session.publish import Costing
+
     try:
         zone = zones.resolve(settings, env=os.environ)
     except ZoneError as error:
@@ -95,19 +111,26 @@ def check_zone(zone_id: str) -> None:
     Raises:
         ZoneError: With near names.
     """
+    from mlflow_carbon.grid import zones
+
     zones.check(zone_id)
 
 
 def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     """Tags and document about this machine, slow parts included."""
-    tags = {**provenance.quick_tags(), **provenance.slow_tags()}
-    document = provenance.document(privacy=settings.privacy)
+    from mlflow_carbon import provenance, sensors
+
+    place = provenance.here(privacy=settings.privacy)
+    document = provenance.document(place, nvml=provenance.load_nvml())
     document["power_model_tables"] = sensors.table_record()
+    tags = {**provenance.quick_tags(), **provenance.slow_tags(document)}
     return provenance.capped(tags, _PROVENANCE_TAGS), document
 
 
-def recover_journal(path: Path, *, end_run: bool) -> recovery.Recovered:
+def recover_journal(path: Path, *, end_run: bool) -> Recovered:
     """Store what a dead process has left in one journal."""
+    from mlflow_carbon.session import recovery
+
     return recovery.recover(
         path,
         sink=_store,

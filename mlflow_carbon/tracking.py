@@ -13,9 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mlflow_carbon import settings as setup
-from mlflow_carbon.assembly import meter_for
-from mlflow_carbon.core.carbon import combine
-from mlflow_carbon.grid import zones
+from mlflow_carbon.assembly import check_zone, meter_for
 from mlflow_carbon.session import final, meter
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
@@ -47,8 +45,9 @@ def resolved(overrides: Overrides) -> Settings:
     settings, problems = setup.resolve(overrides)
     for problem in problems:
         _logger.warning("%s", problem)
-    if overrides.get("zone"):
-        zones.check(overrides["zone"])
+    zone = overrides.get("zone")
+    if zone is not None:
+        check_zone(zone)
     return settings
 
 
@@ -75,8 +74,8 @@ class track:  # noqa: N801 - a verb, used like a function
     """Measure a block of code, or every call of a function.
 
     As a context manager it yields itself; after the block `footprint` holds the figures. With a
-    `run_id` they also go to that MLflow run; inside a run that `autolog` measures already, it joins
-    that run's session. Without MLflow nothing is stored, only returned.
+    `run_id` they also go to that MLflow run, unless `autolog` measures it already: then the block
+    only returns its own figures. Without MLflow nothing is stored, only returned.
 
     Args:
         run_id: MLflow run to measure; None: no run.
@@ -131,9 +130,13 @@ class track:  # noqa: N801 - a verb, used like a function
         return measured
 
     def _begin(self) -> Session | None:
+        """The session of the named run, else one of our own that is stored nowhere."""
         if self._run_id is not None:
-            return begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
-        spec = RunSpec(run_id=f"local-{uuid.uuid4().hex[:12]}", stored=False)
+            session = begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
+            if session is not None:
+                return session
+        name = f"block-{uuid.uuid4().hex[:12]}"
+        spec = RunSpec(run_id=name, parent_run_id=self._run_id, stored=False)
         return meter_for(self._settings).start(spec, self._settings, None)
 
 
@@ -179,7 +182,7 @@ def count(unit: str, amount: float = 1) -> None:
 
     A count that is not a finite number of at least 0 is left out and shows as `carbon.error`.
     """
-    for session in meter.active_sessions()[-1:]:
+    for session in meter.active_sessions():  # a run around another contains its energy, so its units too
         if math.isfinite(amount) and amount >= 0:
             session.count(unit, amount)
         else:
@@ -189,10 +192,10 @@ def count(unit: str, amount: float = 1) -> None:
 def log_step(step: int) -> None:
     """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits."""
     owner = meter.current()
-    for session in meter.active_sessions()[-1:]:
-        session.mark(int(step))
-        if owner is not None:
-            owner.sampler.poke()
+    stored = [session for session in meter.active_sessions() if session.spec.stored]
+    if owner is not None and stored:
+        stored[-1].mark(int(step))
+        owner.sampler.poke()
 
 
 def snapshot() -> RunFootprint | None:
@@ -211,6 +214,8 @@ def snapshot() -> RunFootprint | None:
     try:
         owner.sampler.poke()
         owner.sampler.wait_for_tick(session.now_ns(), _SNAPSHOT_S)
+        from mlflow_carbon.core.carbon import combine
+
         ending = publisher.ending()
         return combine([*(s.footprint for s in ending.previous), final.footprint(ending)[0]])
     except Exception:

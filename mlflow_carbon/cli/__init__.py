@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the console script's entry. Returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
+        code: int = options.command(options)
     except CarbonError as error:
         print(f"mlflow-carbon: {error}", file=sys.stderr)
         return _exit_code(error)

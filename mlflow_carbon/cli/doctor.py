@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("doctor", help="what is measured here, what is modelled, and why")
     parser.add_argument("--zone", help="grid zone to look up, for example GB")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:

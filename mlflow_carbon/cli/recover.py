@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     parser.add_argument("journal", nargs="*", type=Path, help="journal files; none: all of this machine")
     parser.add_argument("--run", metavar="RUN_ID", help="only journals of this run")
     parser.add_argument("--dry-run", action="store_true", help="list what would be recovered")
-    parser.set_defaults(run=_run)
+    parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:

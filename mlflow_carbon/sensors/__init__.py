@@ -84,7 +84,7 @@ def discover(
     channels = _counted(distinct)
     used = tuple(s for s in distinct if any(c in channels for c in s.channels))
     for sensor in found.sensors:
-        if sensor not in used:
+        if not any(sensor is kept for kept in used):
             with suppress(Exception):  # Of no use any more; not even its failure is.
                 sensor.close()
     return Discovery(sensors=used, absences=found.absences, channels=channels)

@@ -26,7 +26,7 @@ CPU_METER = Channel(
 )
 
 
-@dataclass(eq=False)
+@dataclass
 class FakeSensor:
     """A sensor of another package."""
 

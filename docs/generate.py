@@ -1,0 +1,126 @@
+"""Writes the pages under `docs/reference/` that are made from the code.
+
+Usage: python docs/generate.py           write them
+       python docs/generate.py --check   exit 1 if one is out of date (a test does this)
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # so that it also runs where the package is not installed
+
+from mlflow_carbon.core.footprint import RunFootprint  # noqa: E402 - needs the line above
+
+PAGE = Path("docs/reference/keys.md")
+
+_HEAD = """\
+# Keys, tags and fields
+
+<!-- Made by docs/generate.py from RunFootprint; do not edit. -->
+
+A number that does not apply is not logged, never zero. *Low* and *high* are the ends of a 95 % range; how it
+comes about is in [uncertainty](../explanation/uncertainty.md). Why these keys:
+[decision 0003](../decisions/0003-keys-and-tags.md).
+
+## The summary: `carbon/<field>`, step 0
+
+Logged again about every 30 s and at the end, so the last value is the figure of the run. *Default* metrics
+are always logged, the others with `detail=True`; all are in `carbon/footprint.json` and in `RunFootprint`.
+"""
+
+_SERIES_HEAD = """\
+## Over time and over training steps
+
+`carbon/time/<x>` has the elapsed whole seconds of the run as its step; a resumed run continues. A point comes
+every 5 s in the first ten minutes, then every 10 s, doubling beyond 2000 points. `carbon/step/<x>` is logged
+by `log_step()` at the training step it is given.
+"""
+
+_LABELS_HEAD = """\
+## Labels
+
+How the numbers were got: text fields of `RunFootprint` and `carbon/footprint.json`. Those with a tag are also
+searchable on the run.
+"""
+
+SERIES = (
+    ("carbon/time/power_w", "W", "mean power since the point before"),
+    ("carbon/time/energy_kwh", "kWh", "energy so far"),
+    ("carbon/time/emissions_gco2e", "gCO2e", "operational emissions so far"),
+    ("carbon/time/intensity_gco2e_per_kwh", "gCO2e/kWh", "grid intensity, where a live provider gives one"),
+    ("carbon/step/energy_kwh", "kWh", "energy so far"),
+    ("carbon/step/emissions_gco2e", "gCO2e", "operational emissions so far"),
+)
+
+TAGS = {
+    "basis": "carbon.basis",
+    "quality": "carbon.quality",
+    "verdict": "carbon.verdict",
+    "functional_unit": "carbon.functional_unit",
+    "zone": "carbon.grid.zone",
+    "zone_source": "carbon.grid.zone_source",
+    "provider": "carbon.grid.provider",
+    "intensity_kind": "carbon.grid.kind",
+    "pue_source": "carbon.pue.source",
+}
+
+
+def table(*rows: tuple[str, ...]) -> str:
+    """A Markdown table; the first row is the head."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *body)) + "\n"
+
+
+def page() -> str:
+    """The reference of keys, from the fields' own metadata."""
+    specs = fields(RunFootprint)
+    numbers = [f for f in specs if f.metadata["unit"]]
+    labels = [f for f in specs if not f.metadata["unit"]]
+    return "\n".join(
+        (
+            _HEAD,
+            table(
+                ("Metric", "Unit", "Meaning", "Default"),
+                *(
+                    (
+                        f"`carbon/{f.name}`",
+                        f.metadata["unit"],
+                        f.metadata["help"],
+                        "yes" if f.metadata["metric"] else "",
+                    )
+                    for f in numbers
+                ),
+            ),
+            _SERIES_HEAD,
+            table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in SERIES)),
+            _LABELS_HEAD,
+            table(
+                ("Field", "Tag", "Meaning"),
+                *(
+                    (f"`{f.name}`", f"`{TAGS[f.name]}`" if f.name in TAGS else "", f.metadata["help"])
+                    for f in labels
+                ),
+            ),
+        )
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; the exit code."""
+    target, text = ROOT / PAGE, page()
+    if "--check" not in arguments:
+        target.write_text(text, encoding="utf-8")
+        print(f"wrote {PAGE}")
+        return 0
+    if target.exists() and target.read_text(encoding="utf-8") == text:
+        return 0
+    print(f"{PAGE} is out of date: run `make docs` and commit the result", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
