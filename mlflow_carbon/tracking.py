@@ -45,8 +45,9 @@ def resolved(overrides: Overrides) -> Settings:
     settings, problems = setup.resolve(overrides)
     for problem in problems:
         _logger.warning("%s", problem)
-    if overrides.get("zone"):
-        check_zone(overrides["zone"])
+    zone = overrides.get("zone")
+    if zone is not None:
+        check_zone(zone)
     return settings
 
 

@@ -175,7 +175,7 @@ class Publisher:
             costing=self.costing or self._cost_now(),
             period_s=session.settings.period_s,
             units=session.units,
-            usage=session.usage,
+            usage=session.ended.usage if session.ended is not None else None,
             troubles=tuple(session.troubles),
             shared=self._shared,
             detail=session.settings.detail,
