@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.units import NS_PER_S
@@ -91,21 +91,22 @@ class Publisher:
         self._offset_s = 0
         self._environment: dict[str, Any] | None = None
         self._next_summary_s = 0
-        self._costed_until_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
         self.costed = threading.Event()
         """Set when it is known what energy costs here."""
 
     def begin(self) -> None:
-        """First job of a session: costing, environment, first tags."""
+        """First job of a session: costing, environment, first tags. The network comes last."""
         session = self._session
-        self._cost_now()
+        self._cost(replace(session.settings, grid="annual"))
         tags, document = self._surroundings.environment(session.settings)
         self._environment = document
         session.journal.append("environment", tags=tags, document=document)
         self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
         self.flush()
+        if session.settings.grid != "annual":
+            self._worker.submit(self._go_live)
 
     def end_run_as(self, status: str) -> None:
         """End the MLflow run with this status once the figures are stored."""
@@ -118,7 +119,8 @@ class Publisher:
             return
         self._load_previous()
         self._look_around()
-        self._collect()
+        if self.costing is not None:
+            self._collect(self.costing)
         self._outbox.send()
         session.journal.sync()
         if session.journal.trouble:
@@ -139,7 +141,7 @@ class Publisher:
 
     def _finish(self) -> None:
         session = self._session
-        if session.recording is None:
+        if session.recording is None or self.costing is None:
             session.trouble("the run ended before the first reading")
             self._outbox.add(Tags({"carbon.error": "; ".join(session.troubles), "carbon.verdict": "warn"}))
             if self._outbox.send():
@@ -150,8 +152,7 @@ class Publisher:
             self._warn_unstored()
             return
         self._look_around()
-        self._cost_now()
-        self._collect()
+        self._collect(self.costing)
         self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
@@ -195,18 +196,20 @@ class Publisher:
             environment=self._environment,
         )
 
-    def _cost_now(self) -> publish.Costing:
+    def _cost(self, settings: Settings) -> None:
+        """Learn what energy costs from the start of the run until a while from now."""
         session = self._session
-        now_s = session.wall_start_s + self._elapsed_s()
-        if self.costing is None or (self.costing.intensity.slots and now_s >= self._costed_until_s):
-            self.costing = self._surroundings.costing(
-                session.settings, session.wall_start_s, now_s + _COSTING_S
-            )
-            self._costed_until_s = now_s + _COSTING_S
-            session.journal.append("costing", costing=costing_record(self.costing))
-            self._outbox.add(Tags(publish.start_tags(self.costing)))
-            self.costed.set()
-        return self.costing
+        end_s = session.wall_start_s + self._elapsed_s() + _COSTING_S
+        self.costing = self._surroundings.costing(settings, session.wall_start_s, end_s)
+        session.journal.append("costing", costing=costing_record(self.costing))
+        self._outbox.add(Tags(publish.start_tags(self.costing)))
+        self.costed.set()
+
+    def _go_live(self) -> None:
+        """Ask a live service, where the settings name one; again every half hour, also after a failure."""
+        if self._session.end_ns is None:
+            self._cost(self._session.settings)
+            self._worker.submit(self._go_live, delay_s=_COSTING_S)
 
     def _load_previous(self) -> None:
         """Earlier segments of a resumed run; a store that does not answer is asked again later."""
@@ -226,9 +229,9 @@ class Publisher:
         except StoreError as error:
             session.trouble(f"earlier figures of the resumed run could not be read: {error}")
 
-    def _collect(self) -> None:
+    def _collect(self, costing: publish.Costing) -> None:
         """Turn what has been measured since the last time into points."""
-        session, costing = self._session, self._cost_now()
+        session = self._session
         snapshots, marks, upto_ns = session.take()
         previous = self._previous or []
         points = [
