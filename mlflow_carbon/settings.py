@@ -28,17 +28,17 @@ _OTHER_VARIABLES = frozenset({"AUTOLOG", "CONFIG", "DATA", "DISABLE", "HOME", "O
 
 
 class Overrides(TypedDict, total=False):
-    """Keyword arguments of `autolog` and `track`; see `Settings` for what they mean."""
+    """Keyword arguments of `autolog` and `track`, see `Settings`; None is as if it were not given."""
 
-    zone: str
-    grid: str
-    intensity_gco2e_per_kwh: float
-    pue: float
-    period_s: float
-    cpu_power_w: float
-    ram_power_w: float
-    privacy: str
-    detail: bool
+    zone: str | None
+    grid: str | None
+    intensity_gco2e_per_kwh: float | None
+    pue: float | None
+    period_s: float | None
+    cpu_power_w: float | None
+    ram_power_w: float | None
+    privacy: str | None
+    detail: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

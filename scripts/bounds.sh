@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs this checkout with one resolution in an environment of its own and runs the fast tests there.
+# Installs this checkout with one resolution in an environment of its own and runs the fast tests there,
+# and those of what we take of MLflow.
 # Proves the lower bounds of pyproject.toml, and any one combination of Python and MLflow.
 #
 # Usage: scripts/bounds.sh PYTHON lowest-direct|highest [REQUIREMENT ...]       (needs uv on PATH)
@@ -21,4 +22,6 @@ uv pip install --quiet --python "$folder/venv/bin/python" pytest hypothesis
 "$folder/venv/bin/python" --version
 uv pip freeze --python "$folder/venv/bin/python" | grep -i -E \
   '^(mlflow-skinny|sqlalchemy|alembic|codecarbon|nvidia-ml-py|psutil|requests|pyyaml|numpy|scipy|platformdirs|rapidfuzz)=='
-MLFLOW_CARBON_HOME=$folder/home "$folder/venv/bin/python" -m pytest -m "not slow" -p no:cacheprovider
+export MLFLOW_CARBON_HOME="$folder/home"
+"$folder/venv/bin/python" -m pytest -m "not slow" -p no:cacheprovider
+"$folder/venv/bin/python" -m pytest tests/contract/test_mlflow_hooks.py -p no:cacheprovider

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.footprint import RunFootprint
@@ -159,7 +159,7 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
 
 def count_units(footprint: RunFootprint, unit: str, amount: float) -> RunFootprint:
     """The footprint with its functional unit and SCI = (operational + embodied) / R, ISO/IEC 21031."""
-    if not unit or amount <= 0:
+    if not unit or not 0 < amount < math.inf:
         return footprint
     grams = (footprint.emissions_gco2e or 0.0) + (footprint.emissions_embodied_gco2e or 0.0)
     return replace(
@@ -237,15 +237,18 @@ def _quality(series: EnergySeries, total_uj: int) -> str:
 def _kind(series: EnergySeries, intensity: IntensitySeries) -> str:
     """The weakest kind that costed any energy: static before forecast before estimated before actual."""
     order = ("static", "forecast", "estimated", "actual")
-    used = {intensity.at(cell.bucket_s + BUCKET_S / 2).kind for cell in series.cells}
+    parts = {c.id for c in series.parts()}
+    costed = [cell for cell in series.cells if cell.channel in parts and cell.energy_uj > 0]
+    used = {intensity.at(cell.bucket_s + BUCKET_S / 2).kind for cell in costed}
     return next((kind for kind in order if kind in used), intensity.static.kind)
 
 
 def combine(parts: Sequence[RunFootprint]) -> RunFootprint:
     """One footprint of a run that was measured in several segments, the latest last.
 
-    Energies, emissions and times add up; ratios are weighted; labels of the latest stand,
-    except that a mixture of bases is `mixed` and the lowest quality counts.
+    Energies, emissions and times add up; ratios are weighted over the parts that know both terms;
+    labels of the latest stand, except that a mixture of bases is `mixed` and the lowest quality
+    counts. Parts that counted different functional units have no common one, and so no SCI.
 
     Raises:
         ValueError: If there is no part.
@@ -254,47 +257,44 @@ def combine(parts: Sequence[RunFootprint]) -> RunFootprint:
         raise ValueError("expected at least one footprint, got none")
     if len(parts) == 1:
         return parts[0]
-    sums = {name: _sum(parts, name) for name in _ADDITIVE}
-    facility_kwh, grams = sums["energy_facility_kwh"], sums["emissions_gco2e"]
-    duration_s = sums["duration_s"] or 0.0
-    covered_s = sum((p.duration_s or 0.0) * (p.coverage_ratio or 0.0) for p in parts)
+    covered_s = [_times(p.duration_s, p.coverage_ratio) for p in parts]
     bases = {p.basis for p in parts if p.basis not in ("", "none")}
     qualities = sorted(p.quality for p in parts if p.quality not in ("", "none"))
-    totals: dict[str, Any] = dict(sums)
+    units = {p.functional_unit for p in parts if p.functional_unit}
+    totals: dict[str, Any] = {name: _sum(parts, name) for name in _ADDITIVE}
     whole = replace(
         parts[-1],
         **totals,
-        intensity_gco2e_per_kwh=grams / facility_kwh if grams is not None and facility_kwh else None,
-        power_mean_w=(sums["energy_kwh"] or 0.0) * J_PER_KWH / covered_s if covered_s else None,
-        coverage_ratio=covered_s / duration_s if duration_s else None,
+        intensity_gco2e_per_kwh=_over((p.emissions_gco2e, p.energy_facility_kwh) for p in parts),
+        power_mean_w=_times(J_PER_KWH, _over(zip((p.energy_kwh for p in parts), covered_s, strict=True))),
+        coverage_ratio=_over(zip(covered_s, (p.duration_s for p in parts), strict=True)),
         overhead_ratio=None,
         process_cpu_ratio=None,
+        sci_gco2e_per_unit=None,
+        functional_unit="",
+        functional_units=None,
         basis=bases.pop() if len(bases) == 1 else Basis.MIXED.value if bases else "none",
         quality=qualities[0] if qualities else "none",
         verdict="warn" if any(p.verdict == "warn" for p in parts) else parts[-1].verdict,
     )
-    return count_units(whole, whole.functional_unit, whole.functional_units or 0.0)
+    return count_units(whole, units.pop(), _sum(parts, "functional_units") or 0) if len(units) == 1 else whole
 
 
-_ADDITIVE = (
-    "energy_kwh",
-    "energy_low_kwh",
-    "energy_high_kwh",
-    "energy_cpu_kwh",
-    "energy_gpu_kwh",
-    "energy_dram_kwh",
-    "energy_facility_kwh",
-    "emissions_gco2e",
-    "emissions_low_gco2e",
-    "emissions_high_gco2e",
-    "emissions_operational_gco2e",
-    "emissions_embodied_gco2e",
-    "duration_s",
-    "process_cpu_s",
-    "functional_units",
-)
+# What adds up can be told by its unit; ratios, powers and intensities do not.
+_ADDITIVE = tuple(f.name for f in fields(RunFootprint) if f.metadata["unit"] in ("kWh", "gCO2e", "s"))
 
 
 def _sum(parts: Sequence[RunFootprint], name: str) -> float | None:
     values = [value for value in (getattr(p, name) for p in parts) if value is not None]
     return sum(values) if values else None
+
+
+def _times(factor: float | None, other: float | None) -> float | None:
+    return factor * other if factor is not None and other is not None else None
+
+
+def _over(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """Sum over sum of the pairs of which both are known."""
+    known = [(part, whole) for part, whole in pairs if part is not None and whole is not None]
+    whole = sum(whole for _, whole in known)
+    return sum(part for part, _ in known) / whole if whole > 0 else None

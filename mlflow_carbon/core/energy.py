@@ -38,11 +38,11 @@ def _difference(channel: Channel, before: Sample, after: Sample) -> tuple[Case, 
     duration_ns = after.t_mono_ns - before.t_mono_ns
     if channel.kind is Kind.COUNTER:
         return _counter_difference(channel, before, after)
-    if after.power_mw is None or after.power_mw < 0:
+    if after.power_mw is None:
         return Case.GAP, None
     if channel.kind is Kind.MEAN:
         return Case.NORMAL, energy_uj(after.power_mw, duration_ns)
-    if before.power_mw is None or before.power_mw < 0 or duration_ns > GAUGE_GAP_NS:
+    if before.power_mw is None or duration_ns > GAUGE_GAP_NS:
         return Case.GAP, None
     return Case.NORMAL, energy_uj((before.power_mw + after.power_mw) / 2, duration_ns)
 
@@ -72,13 +72,14 @@ def integrate(channel: Channel, samples: Iterable[Sample]) -> Iterator[Interval]
     """Intervals of one channel from its readings in order of time.
 
     Failed reads end nothing: a counter and a mean carry on from the last good reading, since the
-    device kept counting; a gauge that was silent for longer than `GAUGE_GAP_NS` leaves a gap.
+    device kept counting; a gauge that was silent for longer than `GAUGE_GAP_NS` leaves a gap. A reading
+    that is not later than the one before it is left out: no time is counted twice.
     """
     before: Sample | None = None
     for sample in samples:
-        if sample.error is not None:
+        if sample.error is not None or (before is not None and sample.t_mono_ns <= before.t_mono_ns):
             continue
-        if before is not None and sample.t_mono_ns > before.t_mono_ns:
+        if before is not None:
             yield interval(channel, before, sample)
         before = sample
 
@@ -122,6 +123,10 @@ class Ledger:
         """The channels in the order they were given."""
         return tuple(self._channels.values())
 
+    def knows(self, channel: str) -> bool:
+        """Whether a channel counts in this span; a sensor may read more than that."""
+        return channel in self._channels
+
     def add(self, sample: Sample, *, end_ns: int | None = None) -> Interval | None:
         """Take one reading; return the part of its interval inside the span, if any.
 
@@ -132,8 +137,11 @@ class Ledger:
         channel = self._channels.get(sample.channel)
         if channel is None or sample.error is not None:
             return None
-        before, self._last[channel.id] = self._last.get(channel.id), sample
-        if before is None or sample.t_mono_ns <= before.t_mono_ns:
+        before = self._last.get(channel.id)
+        if before is not None and sample.t_mono_ns <= before.t_mono_ns:
+            return None
+        self._last[channel.id] = sample
+        if before is None:
             return None
         whole = interval(channel, before, sample)
         part = clip(whole, self._start_ns, end_ns if end_ns is not None else whole.end_ns)

@@ -80,9 +80,10 @@ class PhaseBook:
         """One row per phase, dearest first, and `other`; energies add up to the run's."""
         if not self._time_ns:
             return ()
-        rest_uj = self._total_uj - sum(self._energy_uj.values())
-        rest_ns = max(0, self._total_ns - sum(self._time_ns.values()))
-        names = sorted(self._energy_uj, key=lambda n: -self._energy_uj[n])
+        # A phase that the user named `other` is part of the rest: there is one row of a name.
+        names = sorted(self._energy_uj.keys() - {OTHER}, key=lambda n: (-self._energy_uj[n], n))
+        rest_uj = self._total_uj - sum(self._energy_uj[n] for n in names)
+        rest_ns = max(0, self._total_ns - sum(self._time_ns[n] for n in names))
         return (
             *(self._row(n, self._time_ns[n], self._energy_uj[n], period_s) for n in names),
             self._row(OTHER, rest_ns, rest_uj, period_s),

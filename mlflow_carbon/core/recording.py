@@ -137,7 +137,7 @@ class Recording:
     def _book(self, tick: Tick, end_ns: int | None) -> int:
         energy_uj = 0
         for sample in tick.samples:
-            if sample.error is not None:
+            if sample.error is not None and self._ledger.knows(sample.channel):
                 self.errors[sample.channel] = self.errors.get(sample.channel, 0) + 1
             part = self._ledger.add(sample, end_ns=end_ns)
             if part is not None and part.energy_uj is not None and part.channel in self._parts:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.core.units import j_to_kwh
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.phases import PhaseRow
@@ -57,7 +59,7 @@ def _three(value: float) -> str:
     if value >= 100:  # noqa: PLR2004 - three digits before the point
         return f"{value:.0f}"
     text = f"{value:.3g}"
-    return f"{value:.6f}".rstrip("0") if "e" in text else text
+    return f"{value:.6f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
 def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Iterable[str] = ()) -> str:
@@ -72,7 +74,8 @@ def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Ite
         ("Verdict", footprint.verdict or "none"),
     ]
     if footprint.sci_gco2e_per_unit is not None:
-        rows.append(("SCI", f"{footprint.sci_gco2e_per_unit:.3g} gCO2e per {footprint.functional_unit}"))
+        grams = _only(footprint.sci_gco2e_per_unit, describe_grams)
+        rows.append(("SCI", f"{grams} per {footprint.functional_unit}"))
     lines = [NOTE_START, "### Energy and carbon", "", "| What | Figure |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(text)} |" for name, text in rows]
     lines += _phase_table(tuple(phases))
@@ -82,7 +85,10 @@ def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Ite
 
 def merge_note(existing: str, block: str) -> str:
     """Put our block into a note: in place of an earlier one, else after the user's text."""
-    start, end = existing.find(NOTE_START), existing.find(NOTE_END)
+    # The last start with an end after it: where a user has lost one of the marks, no text of theirs
+    # between an old mark and ours is taken for ours.
+    start = existing.rfind(NOTE_START)
+    end = existing.find(NOTE_END, max(start, 0))
     if 0 <= start < end:
         return existing[:start] + block + existing[end + len(NOTE_END) :]
     return f"{existing}\n\n{block}" if existing.strip() else block
@@ -101,11 +107,12 @@ def _component_rows(footprint: RunFootprint) -> list[tuple[str, str]]:
         ("of it GPU", footprint.energy_gpu_kwh),
         ("of it memory", footprint.energy_dram_kwh),
     )
-    return [(name, _energy_only(kwh)) for name, kwh in parts if kwh is not None]
+    return [(name, _only(kwh, describe_energy)) for name, kwh in parts if kwh is not None]
 
 
-def _energy_only(kwh: float) -> str:
-    return describe_energy(kwh, kwh, kwh).partition(" (")[0]
+def _only(value: float, describe: Callable[[float, float, float], str]) -> str:
+    """A figure without its range."""
+    return describe(value, value, value).partition(" (")[0]
 
 
 def _grams_text(footprint: RunFootprint) -> str:
@@ -134,13 +141,18 @@ def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:
         return []
     lines = ["", "| Phase | Time | Energy | Share | Confidence |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {_cell(row.phase)} | {row.time_s:.1f} s | {_energy_only(row.energy_j / 3.6e6)} "
+        f"| {_cell(row.phase)} | {row.time_s:.1f} s | {_only(j_to_kwh(row.energy_j), describe_energy)} "
         f"| {100 * row.energy_ratio:.1f} % | {row.confidence} |"
         for row in phases
     ]
     return lines
 
 
+_HARMLESS = str.maketrans(
+    {"\\": "\\\\", "|": "\\|", "[": "\\[", "`": "\\`", "<": "&lt;", "\n": " ", "\r": " "}
+)
+
+
 def _cell(text: str) -> str:
-    """Text that cannot break out of a table cell or bring markup of its own."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that cannot break out of a table cell or bring markup, links or images of its own."""
+    return text.translate(_HARMLESS)

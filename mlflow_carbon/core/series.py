@@ -7,6 +7,7 @@ by channel and UTC bucket. Nothing here integrates or costs anything: see `energ
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -115,18 +116,23 @@ class Channel:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low_ratio <= 1 <= self.high_ratio:
+        if not 0 <= self.low_ratio <= 1 <= self.high_ratio < math.inf:
             raise ValueError(
                 f"channel {self.id}: expected 0 <= low_ratio <= 1 <= high_ratio, "
                 f"got {self.low_ratio} and {self.high_ratio}"
             )
         if self.range_uj is not None and self.range_uj <= 0:
             raise ValueError(f"channel {self.id}: expected range_uj > 0, got {self.range_uj}")
+        if self.power_max_w is not None and not 0 < self.power_max_w < math.inf:
+            raise ValueError(f"channel {self.id}: expected power_max_w > 0, got {self.power_max_w}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One reading of one channel. A failed read has `error` and no value: it is never a zero.
+
+    Values are whole numbers of at least 0; a NaN or a negative value is refused here, so that a sensor
+    that delivers one becomes a failed read and not a broken sum.
 
     Attributes:
         channel: Id of the channel.
@@ -145,6 +151,13 @@ class Sample:
     power_mw: int | None = None
     util_ppm: int | None = None
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        for value in (self.energy_uj, self.power_mw, self.util_ppm):
+            if value is not None and not (isinstance(value, int) and value >= 0):
+                raise ValueError(
+                    f"reading of {self.channel}: expected whole numbers of at least 0, got {value!r}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

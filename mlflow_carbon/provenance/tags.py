@@ -38,12 +38,10 @@ TAGS = (
     "carbon.host.gpu",
     "carbon.pue.source",
     "carbon.git.branch",
-    "carbon.host.driver",
     "carbon.host.torch",
     "carbon.host.python",
     "carbon.host.container",
     "carbon.host.kernel",
-    "carbon.host.memory_gib",
     "carbon.host.packages",
     "carbon.fingerprint",
 )
@@ -74,15 +72,14 @@ def quick_tags(place: Place | None = None) -> dict[str, str]:
 
 
 def slow_tags(document: Mapping[str, Any]) -> dict[str, str]:
-    """The tags that only the full document knows: whether the tree is dirty, GPU, driver, torch."""
+    """The tags that only the full document knows: whether the tree is dirty, GPU with driver, torch."""
     checkout, gpus = document.get("git"), document.get("gpu") or {}
-    names = Counter(device["name"] for device in gpus.get("devices", []))
+    boards = Counter(device["name"] for device in gpus.get("devices", []))
     torch = document.get("software", {}).get("torch") or {}
     return _tags(
         {
             "carbon.git.dirty": checkout["dirty"] if checkout else None,
-            "carbon.host.gpu": ", ".join(f"{n} x {name}" for name, n in names.items()),
-            "carbon.host.driver": gpus.get("driver"),
+            "carbon.host.gpu": _gpus(boards, gpus.get("driver")),
             "carbon.host.torch": torch.get("version"),
         }
     )
@@ -103,15 +100,24 @@ def _machine_of_this_process() -> tuple[tuple[str, str | None], ...]:
 def _machine(place: Place) -> dict[str, str | None]:
     machine = host.read(place.root)
     listed = software.packages(place.path)
-    memory = machine.memory_bytes
     return {
         "carbon.host.kernel": machine.kernel,
         "carbon.host.container": container.read(place.root, env=place.env).kind,
-        "carbon.host.cpu": machine.cpu.model,
-        "carbon.host.memory_gib": None if memory is None else f"{memory / _GIB:.1f}",
+        "carbon.host.cpu": machine.cpu.model and f"{machine.cpu.model}{_sizes(machine)}",
         "carbon.host.python": software.python(),
         "carbon.host.packages": software.packages_sha256(listed) if listed else None,
     }
+
+
+def _sizes(machine: host.Host) -> str:
+    """Threads and memory, in the tag of the CPU: a run gets twenty tags of ours, so some are shared."""
+    threads, memory = machine.cpu.threads, machine.memory_bytes
+    return (f", {threads} threads" if threads else "") + (f", {memory / _GIB:.1f} GiB RAM" if memory else "")
+
+
+def _gpus(boards: Mapping[str, int], driver: str | None) -> str:
+    listed = ", ".join(f"{n} x {name}" for name, n in boards.items())
+    return f"{listed}, driver {driver}" if listed and driver else listed
 
 
 def _tags(values: Mapping[str, str | None]) -> dict[str, str]:

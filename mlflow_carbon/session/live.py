@@ -20,6 +20,7 @@ from mlflow_carbon.session.records import channel_record, tick_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from mlflow_carbon.core.recording import Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries, Tick
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.settings import Settings
 
-__all__ = ["RunSpec", "Session"]
+__all__ = ["Began", "Ended", "RunSpec", "Session"]
+
+_NOTHING = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,24 @@ class RunSpec:
     parent_run_id: str | None = None
     resumed: bool = False
     stored: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """The start of a span: both clocks and the CPU time used before it."""
+
+    mono_ns: int
+    wall_ns: int
+    cpu: Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The end of a span: monotonic time, status of the run and the CPU time used in it."""
+
+    mono_ns: int
+    status: str
+    usage: Usage
 
 
 class Session:
@@ -77,64 +98,52 @@ class Session:
         self.absences: tuple[dict[str, str], ...] = ()
         self.troubles: list[str] = []
         self.units: dict[str, float] = {}
-        self.usage: Usage | None = None
-        self.start_ns = 0
-        self.end_ns: int | None = None
-        self.status = ""
+        self.began = Began(mono_ns=0, wall_ns=0, cpu=_NOTHING)
+        self.ended: Ended | None = None
         self.measured = threading.Event()
         """Set when the last reading is in."""
         self.finished = threading.Event()
         """Set when the figures are stored, or could not be."""
         self._clock = clock
         self._cpu_times = cpu_times
-        self._cpu_at_start: Usage | None = None
         self._lock = threading.Lock()
-        self._wall_offset_ns = 0
         self._snapshots: list[Snapshot] = []
         self._marks: list[StepMark] = []
 
     def start(self) -> None:
         """Begin the span now. Writes the journal's header; the readings follow from the sampler."""
-        self.start_ns = self._clock.monotonic_ns()
-        wall_ns = self._clock.wall_ns()
-        self._wall_offset_ns = wall_ns - self.start_ns
-        self._cpu_at_start = self._cpu_times()
-        self.journal.append(
-            "header",
-            schema=SCHEMA,
-            plugin=__version__,
-            **asdict(self.spec),
-            pid=os.getpid(),
-            segment_id=self.segment_id,
-            start_mono_ns=self.start_ns,
-            start_wall_ns=wall_ns,
-            period_s=self.settings.period_s,
-            detail=self.settings.detail,
+        self.began = Began(
+            mono_ns=self._clock.monotonic_ns(), wall_ns=self._clock.wall_ns(), cpu=self._cpu_times()
         )
+        self.journal.append("header", **_header(self.spec, self.settings, self.began))
 
     @property
     def segment_id(self) -> str:
         """Start time and process: unique among the segments of a run."""
-        return f"{(self.start_ns + self._wall_offset_ns) // 1_000_000}-{os.getpid()}"
+        return _segment_id(self.began)
+
+    @property
+    def start_ns(self) -> int:
+        """Monotonic start."""
+        return self.began.mono_ns
+
+    @property
+    def end_ns(self) -> int | None:
+        """Monotonic end; None while it lasts."""
+        return self.ended.mono_ns if self.ended is not None else None
 
     @property
     def wall_start_s(self) -> int:
         """UTC start in whole seconds since the epoch."""
-        return (self.start_ns + self._wall_offset_ns) // 1_000_000_000
+        return self.began.wall_ns // 1_000_000_000
 
     def stop(self, status: str) -> None:
         """End the span now. The sampler's next tick closes it."""
-        if self.end_ns is not None:
+        if self.ended is not None:
             return
-        self.end_ns = self._clock.monotonic_ns()
-        self.status = status
-        if self._cpu_at_start is not None:
-            now, then = self._cpu_times(), self._cpu_at_start
-            self.usage = Usage(
-                process_s=now.process_s - then.process_s,
-                own_s=now.own_s - then.own_s,
-                machine_s=now.machine_s - then.machine_s,
-            )
+        mono_ns = self._clock.monotonic_ns()
+        usage = self._cpu_times().since(self.began.cpu)
+        self.ended = Ended(mono_ns=mono_ns, status=status, usage=usage)
 
     def on_tick(self, tick: Tick, discovery: Discovery) -> None:
         """Take one pass of the sampler (in its thread)."""
@@ -146,13 +155,14 @@ class Session:
             phases_ns = self.phases.since_last(min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns))
             record = tick_record(tick)
             if phases_ns:
-                record["ph"] = phases_ns
+                record["ph"] = phases_ns  # nanoseconds of each phase since the last tick
             if self.units:
-                record["u"] = dict(self.units)
+                record["u"] = dict(self.units)  # functional units so far
             self.journal.append("tick", **record)
             self._fold(tick, phases_ns)
-        if self.end_ns is not None and tick.t_mono_ns >= self.end_ns:
-            self._seal()
+        ended = self.ended
+        if ended is not None and tick.t_mono_ns >= ended.mono_ns:
+            self._seal(ended)
 
     def mark(self, step: int) -> None:
         """Note that the training has reached `step`."""
@@ -188,6 +198,10 @@ class Session:
             upto_ns = self.recording.last_ns if self.recording is not None else self.start_ns
         return snapshots, marks, upto_ns
 
+    def still(self) -> AbstractContextManager[bool]:
+        """While entered, no tick changes the recording."""
+        return self._lock
+
     def series(self) -> EnergySeries | None:
         """Energy so far; None before the first reading."""
         with self._lock:
@@ -195,7 +209,9 @@ class Session:
 
     def _open(self, discovery: Discovery) -> None:
         self.recording = Recording(
-            discovery.channels, start_ns=self.start_ns, wall_offset_ns=self._wall_offset_ns
+            discovery.channels,
+            start_ns=self.start_ns,
+            wall_offset_ns=self.began.wall_ns - self.began.mono_ns,
         )
         self.absences = tuple(asdict(absence) for absence in discovery.absences)
         self.journal.append(
@@ -213,9 +229,32 @@ class Session:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)
 
-    def _seal(self) -> None:
-        fields: dict[str, Any] = {"end_mono_ns": self.end_ns, "status": self.status}
-        if self.usage is not None:
-            fields["usage"] = asdict(self.usage)
-        self.journal.append("end", **fields, entries=self.phases.entries(), troubles=self.troubles)
+    def _seal(self, ended: Ended) -> None:
+        self.journal.append(
+            "end",
+            end_mono_ns=ended.mono_ns,
+            status=ended.status,
+            usage=asdict(ended.usage),
+            entries=self.phases.entries(),
+            troubles=self.troubles,
+        )
         self.measured.set()
+
+
+def _segment_id(began: Began) -> str:
+    return f"{began.wall_ns // 1_000_000}-{os.getpid()}"
+
+
+def _header(spec: RunSpec, settings: Settings, began: Began) -> dict[str, Any]:
+    """The first record of a journal: all that `recover` needs to know besides the readings."""
+    return {
+        "schema": SCHEMA,
+        "plugin": __version__,
+        **asdict(spec),
+        "pid": os.getpid(),
+        "segment_id": _segment_id(began),
+        "start_mono_ns": began.mono_ns,
+        "start_wall_ns": began.wall_ns,
+        "period_s": settings.period_s,
+        "detail": settings.detail,
+    }

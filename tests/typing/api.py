@@ -40,7 +40,9 @@ def call_it() -> None:
 
 def wait_for_a_clean_grid() -> None:
     """Waiting says what it did."""
-    assert_type(mlflow_carbon.wait_until_clean(300.0, max_wait_s=60.0), mlflow_carbon.Wait)
+    assert_type(
+        mlflow_carbon.wait_until_clean(threshold_gco2e_per_kwh=300.0, max_wait_s=60.0), mlflow_carbon.Wait
+    )
 
 
 def catch() -> None:

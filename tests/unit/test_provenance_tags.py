@@ -52,8 +52,7 @@ def test_quick_tags_of_a_machine(place):
         "carbon.git.commit": COMMIT,
         "carbon.git.branch": "main",
         "carbon.host.kernel": "6.1.0-18-amd64",
-        "carbon.host.cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz",
-        "carbon.host.memory_gib": "31.2",
+        "carbon.host.cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz, 16 threads, 31.2 GiB RAM",
         "carbon.host.torch": "2.13.0+cpu",
         "carbon.host.packages": sha256(b"a==1\nb==2\n").hexdigest(),
     }
@@ -76,8 +75,7 @@ def test_slow_tags_come_from_the_document(place):
     """Dirty (git cannot be found here, so unknown), GPUs by name, driver."""
     assert slow_tags(document(place, nvml=Nvml())) == {
         "carbon.git.dirty": "unknown",
-        "carbon.host.gpu": "2 x NVIDIA A100",
-        "carbon.host.driver": "580.65.06",
+        "carbon.host.gpu": "2 x NVIDIA A100, driver 580.65.06",
         "carbon.host.torch": "2.13.0+cpu",
     }
 
