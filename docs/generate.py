@@ -13,14 +13,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # so that it also runs where the package is not installed
 
-from mlflow_carbon.core.footprint import RunFootprint  # noqa: E402 - needs the line above
+from mlflow_carbon import provenance  # noqa: E402 - needs the line above
+from mlflow_carbon.core.footprint import RunFootprint  # noqa: E402 - as above
 
 PAGE = Path("docs/reference/keys.md")
 
 _HEAD = """\
 # Keys, tags and fields
 
-<!-- Made by docs/generate.py from RunFootprint; do not edit. -->
+<!-- Made by docs/generate.py from RunFootprint and the table of tags; do not edit. -->
 
 A number that does not apply is not logged, never zero. *Low* and *high* are the ends of a 95 % range; how it
 comes about is in [uncertainty](../explanation/uncertainty.md). Why these keys:
@@ -37,14 +38,22 @@ _SERIES_HEAD = """\
 
 `carbon/time/<x>` has the elapsed whole seconds of the run as its step; a resumed run continues. A point comes
 every 5 s in the first ten minutes, then every 10 s, doubling beyond 2000 points. `carbon/step/<x>` is logged
-by `log_step()` at the training step it is given.
+by `log_step()` at the training step it is given. The trainer adds `carbon/wait_s` and
+`carbon/intensity_{initial,training}_gco2e_per_kwh` where it waited for a cleaner grid.
 """
 
 _LABELS_HEAD = """\
 ## Labels
 
-How the numbers were got: text fields of `RunFootprint` and `carbon/footprint.json`. Those with a tag are also
-searchable on the run.
+Text fields of `RunFootprint` and `carbon/footprint.json`: how the numbers were got.
+"""
+
+_TAGS_HEAD = """\
+## Tags
+
+The most important first. A tag is set where it applies; those of the checkout and the machine
+(`carbon.git.*`, `carbon.host.*`) are cut to the ten that come first. The full record of these is in
+`carbon/environment.json`.
 """
 
 SERIES = (
@@ -57,15 +66,31 @@ SERIES = (
 )
 
 TAGS = {
-    "basis": "carbon.basis",
-    "quality": "carbon.quality",
-    "verdict": "carbon.verdict",
-    "functional_unit": "carbon.functional_unit",
-    "zone": "carbon.grid.zone",
-    "zone_source": "carbon.grid.zone_source",
-    "provider": "carbon.grid.provider",
-    "intensity_kind": "carbon.grid.kind",
-    "pue_source": "carbon.pue.source",
+    "carbon.kind": "`run` for a measured run",
+    "carbon.error": "what went wrong, in words; absent if nothing did",
+    "carbon.basis": "`measured`, `modelled` or `mixed`",
+    "carbon.quality": "lowest level that holds at least 10 % of the energy: L0 model to L3 energy counter",
+    "carbon.verdict": "`ok` or `warn`",
+    "carbon.schema": "version of keys and documents",
+    "carbon.shared": "`true` where other runs were measured on this machine at the same time",
+    "carbon.grid.zone": "grid zone",
+    "carbon.grid.provider": "who says how clean the grid was",
+    "carbon.grid.kind": "weakest kind of intensity used: `static`, `forecast`, `estimated` or `actual`",
+    "carbon.grid.zone_source": "how the zone was found",
+    "carbon.dataset": "what the run was trained on (set by the trainer)",
+    "carbon.functional_unit": "what was counted: image, token, sample",
+    "carbon.git.commit": "commit of the working directory",
+    "carbon.git.dirty": "whether tracked files had changed",
+    "carbon.host.cpu": "CPU model, threads, memory",
+    "carbon.host.gpu": "GPUs and their driver",
+    "carbon.pue.source": "where the PUE comes from",
+    "carbon.git.branch": "branch of the working directory",
+    "carbon.host.torch": "version and build of torch",
+    "carbon.host.python": "version of Python",
+    "carbon.host.container": "kind of container, if any",
+    "carbon.host.kernel": "kernel of the operating system",
+    "carbon.host.packages": "hash of the installed packages and their versions",
+    "carbon.fingerprint": "reserved: nothing sets it yet",
 }
 
 
@@ -76,7 +101,7 @@ def table(*rows: tuple[str, ...]) -> str:
 
 
 def page() -> str:
-    """The reference of keys, from the fields' own metadata."""
+    """The reference of keys, from the fields' own metadata and the order of the tags."""
     specs = fields(RunFootprint)
     numbers = [f for f in specs if f.metadata["unit"]]
     labels = [f for f in specs if not f.metadata["unit"]]
@@ -97,14 +122,10 @@ def page() -> str:
             ),
             _SERIES_HEAD,
             table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in SERIES)),
+            _TAGS_HEAD,
+            table(("Tag", "Meaning"), *((f"`{tag}`", TAGS[tag]) for tag in provenance.TAGS)),
             _LABELS_HEAD,
-            table(
-                ("Field", "Tag", "Meaning"),
-                *(
-                    (f"`{f.name}`", f"`{TAGS[f.name]}`" if f.name in TAGS else "", f.metadata["help"])
-                    for f in labels
-                ),
-            ),
+            table(("Field", "Meaning"), *((f"`{f.name}`", f.metadata["help"]) for f in labels)),
         )
     )
 

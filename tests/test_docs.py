@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from mlflow_carbon.core.recording import Snapshot, StepMark
+from mlflow_carbon.core.series import EnergySeries
+from mlflow_carbon.session.publish import snapshot_points, step_points
+from tests import fakes
+
 ROOT = Path(__file__).parents[1]
+KEYS = (ROOT / "docs/reference/keys.md").read_text(encoding="utf-8")
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
@@ -15,6 +23,16 @@ def test_the_generated_pages_are_up_to_date() -> None:
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_series_are_listed() -> None:
+    """The reference has each key over time and over steps that is published, and no other."""
+    energy = EnergySeries(channels=(fakes.channel(),), duration_ns=10**9, cells=(), covered_ns={}, cases={})
+    live = replace(fakes.costing(), intensity=fakes.intensity(slots=[fakes.static()]))
+    snapshot = Snapshot(t_ns=10**9, t_wall_ns=10**9, elapsed_s=1, series=energy)
+    mark = StepMark(step=1, t_wall_ns=10**9, before=energy, after=energy, ratio=0.5)
+    published = {p.key for p in (*snapshot_points(snapshot, live), *step_points([mark], live))}
+    assert set(re.findall(r"`(carbon/(?:time|step)/\w+)`", KEYS)) == published
 
 
 def test_every_decision_is_listed() -> None:
