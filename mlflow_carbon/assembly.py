@@ -17,7 +17,7 @@ from mlflow_carbon import settings as setup
 from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.session import meter
-from mlflow_carbon.session.publisher import Surroundings
+from mlflow_carbon.session.surroundings import Surroundings
 from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:

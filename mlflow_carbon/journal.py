@@ -26,6 +26,7 @@ __all__ = ["Contents", "Journal", "header", "is_live", "live", "orphans", "read"
 
 _SPILL_LIMIT = 200_000  # records kept in memory where the disk refuses: two days at 1 Hz
 _SUFFIX = ".jsonl"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +219,7 @@ def _plain(name: str) -> str:
 
 
 def _encode(record: dict[str, Any]) -> bytes:
-    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    body = _ENCODER.encode(record).encode()
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 

@@ -11,12 +11,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_carbon.core.series import Sample, Tick
 from mlflow_carbon.core.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlflow_carbon.core.series import Sample, Tick
     from mlflow_carbon.sensors import Clock, Discovery, Sensor
 
 __all__ = ["Listener", "Sampler", "SystemClock"]
@@ -136,6 +136,8 @@ class Sampler:
         return deadline_ns + (missed + 1) * self._period_ns
 
     def _tick(self, sensors: tuple[Sensor, ...]) -> Tick:
+        from mlflow_carbon.core.series import Tick
+
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
         samples = tuple(sample for sensor in sensors for sample in self._read(sensor))
         tick = Tick(seq=self._seq, t_mono_ns=t_mono_ns, t_wall_ns=t_wall_ns, samples=samples)
@@ -146,6 +148,8 @@ class Sampler:
         try:
             return tuple(sensor.read(self._clock))
         except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
+            from mlflow_carbon.core.series import Sample
+
             now_ns = self._clock.monotonic_ns()
             text = f"{type(error).__name__}: {error}"[:200]
             return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=text) for c in sensor.channels)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mlflow_carbon import settings as setup
 from mlflow_carbon.assembly import check_zone, meter_for
-from mlflow_carbon.session import final, meter
+from mlflow_carbon.session import meter
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
 
@@ -150,6 +150,8 @@ def _end(session: Session, status: str) -> RunFootprint | None:
     if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
         return None
     publisher.costed.wait(_FOOTPRINT_S)
+    from mlflow_carbon.session import final
+
     return final.footprint(publisher.ending())[0]
 
 
@@ -214,6 +216,7 @@ def snapshot() -> RunFootprint | None:
         return None
     try:
         from mlflow_carbon.core.carbon import combine
+        from mlflow_carbon.session import final
 
         asked_ns = session.now_ns()
         owner.sampler.poke()

@@ -12,7 +12,7 @@ from mlflow_carbon.errors import StoreError
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.sensors import Absence, Discovery
 from mlflow_carbon.session.publish import Costing
-from mlflow_carbon.session.publisher import Surroundings
+from mlflow_carbon.session.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

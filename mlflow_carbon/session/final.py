@@ -17,26 +17,10 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
+    from mlflow_carbon.session.live import Usage
     from mlflow_carbon.session.publish import Costing, Segment
 
-__all__ = ["Ending", "Usage", "deliveries", "footprint"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """CPU time of a span in seconds: the process with its children, our threads, the busy machine."""
-
-    process_s: float
-    own_s: float
-    machine_s: float
-
-    def since(self, then: Usage) -> Usage:
-        """What has been used since an earlier reading."""
-        return Usage(
-            process_s=self.process_s - then.process_s,
-            own_s=self.own_s - then.own_s,
-            machine_s=self.machine_s - then.machine_s,
-        )
+__all__ = ["Ending", "deliveries", "footprint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,24 +11,39 @@ import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon._version import __version__
-from mlflow_carbon.core.recording import Recording
-from mlflow_carbon.session.final import Usage
+from mlflow_carbon._version import SCHEMA, __version__
 from mlflow_carbon.session.phase_clock import PhaseClock
-from mlflow_carbon.session.publish import SCHEMA
 from mlflow_carbon.session.records import channel_record, tick_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from mlflow_carbon.core.recording import Snapshot, StepMark
+    from mlflow_carbon.core.recording import Recording, Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries, Tick
     from mlflow_carbon.journal import Journal
     from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Began", "Ended", "RunSpec", "Session"]
+__all__ = ["Began", "Ended", "RunSpec", "Session", "Usage"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """CPU time of a span in seconds: the process with its children, our threads, the busy machine."""
+
+    process_s: float
+    own_s: float
+    machine_s: float
+
+    def since(self, then: Usage) -> Usage:
+        """What has been used since an earlier reading."""
+        return Usage(
+            process_s=self.process_s - then.process_s,
+            own_s=self.own_s - then.own_s,
+            machine_s=self.machine_s - then.machine_s,
+        )
+
 
 _NOTHING = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
 
@@ -208,6 +223,8 @@ class Session:
             return self.recording.series(self.end_ns) if self.recording is not None else None
 
     def _open(self, discovery: Discovery) -> None:
+        from mlflow_carbon.core.recording import Recording
+
         self.recording = Recording(
             discovery.channels,
             start_ns=self.start_ns,

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
-from mlflow_carbon.session.final import Usage
-from mlflow_carbon.session.live import RunSpec, Session
-from mlflow_carbon.session.publisher import Publisher
+from mlflow_carbon.session.live import RunSpec, Session, Usage
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from mlflow_carbon.session.delivery import Sink
-    from mlflow_carbon.session.publisher import Surroundings
+    from mlflow_carbon.session.publisher import Publisher
+    from mlflow_carbon.session.surroundings import Surroundings
     from mlflow_carbon.settings import Settings
 
 __all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "install"]
@@ -39,6 +38,51 @@ SIGTERM_S = 2.0
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
+
+
+class _Desk:
+    """Where a session is stored from.
+
+    The publisher is made when it is first asked for, since its imports belong in the background.
+
+    Args:
+        session: What is measured.
+        sink: Where it is stored; None: nowhere.
+        surroundings: Grid, environment and recovery.
+        worker: The thread that stores it.
+    """
+
+    def __init__(
+        self, session: Session, sink: Sink | None, *, surroundings: Surroundings, worker: Worker
+    ) -> None:
+        self.session = session
+        self._sink = sink
+        self._surroundings = surroundings
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._publisher: Publisher | None = None
+
+    def publisher(self) -> Publisher:
+        """The one publisher of the session."""
+        with self._lock:
+            if self._publisher is None:
+                from mlflow_carbon.session.publisher import Publisher
+
+                self._publisher = Publisher(
+                    self.session, self._sink, surroundings=self._surroundings, worker=self._worker
+                )
+            return self._publisher
+
+    def begin(self) -> None:
+        """First job of a session."""
+        self.publisher().begin()
+
+    def finish(self, end_status: str) -> None:
+        """Last job of a session; a status ends the MLflow run too."""
+        publisher = self.publisher()
+        if end_status:
+            publisher.end_run_as(end_status)
+        publisher.finish()
 
 
 class Meter:
@@ -57,7 +101,7 @@ class Meter:
         self.worker = Worker()
         self._surroundings = surroundings
         self._lock = threading.Lock()
-        self._sessions: dict[str, tuple[Session, Publisher]] = {}
+        self._desks: dict[str, _Desk] = {}
         self._ending: list[Session] = []
 
     def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
@@ -65,7 +109,7 @@ class Meter:
         if _owned_by_other(spec.run_id):
             return None
         with self._lock:
-            if spec.run_id in self._sessions:
+            if spec.run_id in self._desks:
                 return None
             session = Session(
                 spec,
@@ -74,11 +118,11 @@ class Meter:
                 clock=self._surroundings.clock,
                 cpu_times=self._cpu_times,
             )
-            publisher = Publisher(session, sink, surroundings=self._surroundings, worker=self.worker)
-            self._sessions[spec.run_id] = (session, publisher)
+            desk = _Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
+            self._desks[spec.run_id] = desk
         session.start()
         self.sampler.subscribe(session)
-        self.worker.submit(publisher.begin)
+        self.worker.submit(desk.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{spec.run_id}"
         return session
@@ -92,16 +136,15 @@ class Meter:
             end_run: Whether to end the MLflow run too, because nobody else will.
         """
         with self._lock:
-            session, publisher = self._sessions.pop(run_id, (None, None))
-            if session is None or publisher is None:
+            desk = self._desks.pop(run_id, None)
+            if desk is None:
                 return None
+            session = desk.session
             self._ending = [s for s in self._ending if not s.finished.is_set()]
             self._ending.append(session)
         session.stop(status)
-        if end_run:
-            publisher.end_run_as(status)
         self.sampler.poke()
-        self.worker.submit(lambda: self._finish(session, publisher))
+        self.worker.submit(lambda: self._finish(desk, status if end_run else ""))
         _ACTIVE.set(_alive(_ACTIVE.get()))
         self._pass_ownership()
         return session
@@ -115,7 +158,7 @@ class Meter:
 
     def stop_all(self, status: str, timeout_s: float, *, end_runs: bool = False) -> None:
         """Stop measuring whatever still runs, and wait for the storing."""
-        for run_id in tuple(self._sessions):
+        for run_id in tuple(self._desks):
             self.stop(run_id, status, end_run=end_runs)
         if not self.flush(timeout_s):
             _logger.warning(
@@ -124,25 +167,26 @@ class Meter:
 
     def newest(self) -> Session | None:
         """The session that started last and still runs."""
-        sessions = list(self._sessions.values())
-        return sessions[-1][0] if sessions else None
+        desks = list(self._desks.values())
+        return desks[-1].session if desks else None
 
     def publisher(self, session: Session) -> Publisher | None:
         """Who stores a running session."""
-        return self._sessions.get(session.spec.run_id, (None, None))[1]
+        desk = self._desks.get(session.spec.run_id)
+        return desk.publisher() if desk is not None else None
 
     def is_idle(self) -> bool:
         """Whether no run is being measured or stored."""
-        return not self._sessions and all(s.finished.is_set() for s in self._ending)
+        return not self._desks and all(s.finished.is_set() for s in self._ending)
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
-        for session, _ in self._sessions.values():
-            session.journal.forget()
+        for desk in self._desks.values():
+            desk.session.journal.forget()
 
-    def _finish(self, session: Session, publisher: Publisher) -> None:
-        publisher.finish()
-        self.sampler.unsubscribe(session)
+    def _finish(self, desk: _Desk, end_status: str) -> None:
+        desk.finish(end_status)
+        self.sampler.unsubscribe(desk.session)
 
     def _cpu_times(self) -> Usage:
         import psutil

@@ -19,7 +19,8 @@ __all__ = ["Outbox", "SentUpTo"]
 
 _logger = logging.getLogger(__name__)
 
-_PAUSE_S = 5.0
+_EARLY_S = 60
+_PAUSE_S = (5.0, 15.0)  # early and later: a call costs the store milliseconds of CPU, however little it holds
 _RETRY_S = (5.0, 15.0, 30.0, 60.0)
 
 
@@ -65,9 +66,11 @@ class Outbox:
         self._failures = 0
         return True
 
-    def pause_s(self) -> float:
-        """Seconds to wait before sending again."""
-        return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1] if self._failures else _PAUSE_S
+    def pause_s(self, elapsed_s: float) -> float:
+        """Seconds to wait before sending again, `elapsed_s` after the start of the run."""
+        if self._failures:
+            return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1]
+        return _PAUSE_S[elapsed_s >= _EARLY_S]
 
     def _deliver(self, item: Delivery | SentUpTo) -> None:
         if isinstance(item, SentUpTo):

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon._version import __version__
+from mlflow_carbon._version import SCHEMA, __version__
 from mlflow_carbon.core.carbon import account, combine
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.report import summary_metrics
@@ -45,7 +45,6 @@ __all__ = [
     "total",
 ]
 
-SCHEMA = "1.0"
 PROVISIONAL = "provisional"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.units import NS_PER_S
@@ -20,47 +20,22 @@ from mlflow_carbon.session.records import costing_record
 from mlflow_carbon.session.sharing import is_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import Session
+    from mlflow_carbon.session.surroundings import Surroundings
     from mlflow_carbon.settings import Settings
     from mlflow_carbon.store import Point
     from mlflow_carbon.worker import Worker
 
-__all__ = ["Publisher", "Surroundings"]
+__all__ = ["Publisher"]
 
 _logger = logging.getLogger(__name__)
 
+_KEEP_S = 5.0  # how much of the journal a power cut may take
 _EARLY_S = 120  # until then the summary is logged every 10 s, later every 30 s
 _SUMMARY_S = (10, 30)
 _COSTING_S = 1800  # how often a live intensity is asked for again
 _TICK_PATIENCE_S = 3.0  # how long a finished run waits for its last reading
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a meter asks the world for. Calls are made in the background and never raise.
-
-    Attributes:
-        discover: Finds the sensors.
-        costing: Intensity and PUE for settings and a UTC span in seconds.
-        environment: Tags and document about this machine, for settings; may take a second.
-        recover: Stores what a killed process has left of a run id, before the run is resumed.
-        folder: Where journals live.
-        host: Name of this machine for journal files.
-        clock: The two clocks.
-    """
-
-    discover: Callable[[], Discovery]
-    costing: Callable[[Settings, int, int], publish.Costing]
-    environment: Callable[[Settings], tuple[dict[str, str], dict[str, Any]]]
-    recover: Callable[[str], None]
-    folder: Path
-    host: str
-    clock: Clock
 
 
 class Publisher:
@@ -105,6 +80,7 @@ class Publisher:
         session.journal.append("environment", tags=tags, document=document)
         self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
         self.flush()
+        self._keep()
         if session.settings.grid != "annual":
             self._worker.submit(self._go_live)
 
@@ -122,11 +98,8 @@ class Publisher:
         if self.costing is not None:
             self._collect(self.costing)
         self._outbox.send()
-        session.journal.sync()
-        if session.journal.trouble:
-            session.trouble(session.journal.trouble)
         if session.end_ns is None:
-            self._worker.submit(self.flush, delay_s=self._outbox.pause_s())
+            self._worker.submit(self.flush, delay_s=self._outbox.pause_s(self._elapsed_s()))
 
     def finish(self) -> None:
         """Last job: the final figures. Leaves the journal where the store refused them."""
@@ -195,6 +168,15 @@ class Publisher:
             absences=session.absences,
             environment=self._environment,
         )
+
+    def _keep(self) -> None:
+        """Have the disk keep the journal, again and again: a power cut loses what came after."""
+        session = self._session
+        session.journal.sync()
+        if session.journal.trouble:
+            session.trouble(session.journal.trouble)
+        if session.end_ns is None:
+            self._worker.submit(self._keep, delay_s=_KEEP_S)
 
     def _cost(self, settings: Settings) -> None:
         """Learn what energy costs from the start of the run until a while from now."""

@@ -1,16 +1,18 @@
-"""Values to journal records and back. A record is a flat dict that JSON can hold."""
+"""Values to journal records and back. A record is a flat dict that JSON can hold.
+
+What only reading needs is imported there: writing starts with a run, in the caller's thread.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
-from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample, Tick
-from mlflow_carbon.session.publish import Costing
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mlflow_carbon.core.series import Channel, Tick
+    from mlflow_carbon.session.publish import Costing
 
 __all__ = ["channel_from", "channel_record", "costing_from", "costing_record", "tick_from", "tick_record"]
 
@@ -22,6 +24,8 @@ def channel_record(channel: Channel) -> dict[str, Any]:
 
 def channel_from(record: Mapping[str, Any]) -> Channel:
     """The channel of a dict."""
+    from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
+
     return Channel(
         **(
             dict(record)
@@ -50,6 +54,8 @@ def tick_record(tick: Tick) -> dict[str, Any]:
 
 def tick_from(record: Mapping[str, Any]) -> Tick:
     """The tick of a dict."""
+    from mlflow_carbon.core.series import Sample, Tick
+
     return Tick(
         seq=record["q"],
         t_mono_ns=record["t"],
@@ -76,6 +82,9 @@ def costing_record(costing: Costing) -> dict[str, Any]:
 
 def costing_from(record: Mapping[str, Any]) -> Costing:
     """The costing of a dict."""
+    from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
+    from mlflow_carbon.session.publish import Costing
+
     series = dict(record["intensity"])
     series["static"] = IntensitySlot(**series["static"])
     series["slots"] = tuple(IntensitySlot(**slot) for slot in series["slots"])

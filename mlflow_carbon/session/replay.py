@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlflow_carbon._version import SCHEMA
 from mlflow_carbon.core.recording import Recording
 from mlflow_carbon.errors import JournalError
-from mlflow_carbon.session.final import Ending, Usage
-from mlflow_carbon.session.publish import SCHEMA
+from mlflow_carbon.session.final import Ending
+from mlflow_carbon.session.live import Usage
 from mlflow_carbon.session.records import channel_from, costing_from, tick_from
 
 if TYPE_CHECKING:

@@ -1,0 +1,23 @@
+"""What starting a run loads: the caller's thread pays for it, so it is little."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+LATER = ("core.recording", "grid", "sensors", "session.final", "session.publish", "session.publisher")
+
+
+def test_the_hooks_load_nothing_that_only_the_background_needs():
+    """Importing `autologging` leaves arithmetic, grid, sensors and storing to the threads that use them."""
+    code = "import json, sys, mlflow_carbon.autologging; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "mlflow_carbon.session.meter" in loaded
+    assert {name for name in LATER if f"mlflow_carbon.{name}" in loaded} == set()
+    assert not loaded & {"mlflow", "numpy", "pandas", "scipy", "torch"}
