@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.record import PAGES, page
 from mlflow_carbon.core.recording import Snapshot, StepMark
 from mlflow_carbon.core.series import EnergySeries
 from mlflow_carbon.session.publish import snapshot_points, step_points
@@ -53,3 +55,11 @@ def test_the_tests_that_prove_requirements_exist() -> None:
         if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")
     ]
     assert missing == []
+
+
+def test_the_pages_of_the_benchmarks_show_their_json() -> None:
+    """No figure of a benchmark is written by hand: each page is what its JSON makes."""
+    raw = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in PAGES.glob("*.json")}
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+    assert raw
+    assert {name: page(name, document) for name, document in raw.items()} == pages
