@@ -37,6 +37,7 @@ _logger = logging.getLogger(__name__)
 _EARLY_S = 120  # until then the summary is logged every 10 s, later every 30 s
 _SUMMARY_S = (10, 30)
 _COSTING_S = 1800  # how often a live intensity is asked for again
+_FAILED_S = 60.0  # how long a piece that failed otherwise than by the store is left alone
 _TICK_PATIENCE_S = 3.0  # how long a finished run waits for its last reading
 
 
@@ -99,13 +100,14 @@ class Publisher:
 
     def begin(self) -> None:
         """First job of a session: costing, environment, first tags."""
-        session = self._session
-        self._cost_now()
-        tags, document = self._surroundings.environment(session.settings)
-        self._environment = document
-        session.journal.append("environment", tags=tags, document=document)
-        self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
-        self.flush()
+        try:
+            self._cost_now()
+            tags, document = self._surroundings.environment(self._session.settings)
+            self._environment = document
+            self._session.journal.append("environment", tags=tags, document=document)
+            self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
+        finally:
+            self.flush()
 
     def end_run_as(self, status: str) -> None:
         """End the MLflow run with this status once the figures are stored."""
@@ -113,18 +115,26 @@ class Publisher:
 
     def flush(self) -> None:
         """Send what is due and come back later, until the session has ended."""
-        session = self._session
-        if session.finished.is_set():
+        if self._session.finished.is_set():
             return
+        delay_s = _FAILED_S
+        try:
+            self._flush()
+            delay_s = self._outbox.pause_s()
+        finally:
+            if self._session.end_ns is None:
+                self._worker.submit(self.flush, delay_s=delay_s)
+
+    def _flush(self) -> None:
+        journal = self._session.journal
         self._load_previous()
         self._look_around()
-        self._collect()
+        if self._previous is not None:  # else figures would lack the earlier segments: they wait
+            self._collect()
         self._outbox.send()
-        session.journal.sync()
-        if session.journal.trouble:
-            session.trouble(session.journal.trouble)
-        if session.end_ns is None:
-            self._worker.submit(self.flush, delay_s=self._outbox.pause_s())
+        journal.sync()
+        if journal.trouble:
+            self._session.trouble(journal.trouble)
 
     def finish(self) -> None:
         """Last job: the final figures. Leaves the journal where the store refused them."""
@@ -224,7 +234,9 @@ class Publisher:
             self._offset_s = 1 + self._sink.read_last_step("carbon/time/energy_kwh") if self._previous else 0
             session.journal.append("offset", s=self._offset_s)
         except StoreError as error:
-            session.trouble(f"earlier figures of the resumed run could not be read: {error}")
+            # Without the error's text, which may differ each time and would fill the tag.
+            session.trouble("earlier figures of the resumed run could not be read at first")
+            _logger.debug("run %s: %s", session.spec.run_id, error)
 
     def _collect(self) -> None:
         """Turn what has been measured since the last time into points."""
