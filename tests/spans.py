@@ -51,6 +51,7 @@ class Span:
         spec: RunSpec | None = None,
         clock: VirtualClock | None = None,
         detail: bool = False,
+        grid: str = "annual",
     ) -> None:
         self.folder = folder
         self.clock = clock or VirtualClock()
@@ -60,7 +61,7 @@ class Span:
         )
         self.session = Session(
             spec or RunSpec(run_id="run1", tracking_uri="fake://store"),
-            Settings(period_s=1.0, detail=detail),
+            Settings(period_s=1.0, detail=detail, grid=grid),
             journal=Journal(folder, "run1", host="here"),
             clock=self.clock,
             cpu_times=lambda: Usage(process_s=self.clock.now_ns / 2e9, own_s=0, machine_s=self.clock.now_ns / 1e9),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.units import NS_PER_S
@@ -92,22 +92,24 @@ class Publisher:
         self._offset_s = 0
         self._environment: dict[str, Any] | None = None
         self._next_summary_s = 0
-        self._costed_until_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
         self.costed = threading.Event()
         """Set when it is known what energy costs here."""
 
     def begin(self) -> None:
-        """First job of a session: costing, environment, first tags."""
+        """First job of a session: costing, environment, first tags. The network comes last."""
+        session = self._session
         try:
-            self._cost_now()
-            tags, document = self._surroundings.environment(self._session.settings)
+            self._cost_offline()
+            tags, document = self._surroundings.environment(session.settings)
             self._environment = document
-            self._session.journal.append("environment", tags=tags, document=document)
+            session.journal.append("environment", tags=tags, document=document)
             self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
         finally:
             self.flush()
+            if session.settings.grid != "annual":
+                self._worker.submit(self._go_live)
 
     def end_run_as(self, status: str) -> None:
         """End the MLflow run with this status once the figures are stored."""
@@ -130,7 +132,7 @@ class Publisher:
         self._load_previous()
         self._look_around()
         if self._previous is not None:  # else figures would lack the earlier segments: they wait
-            self._collect()
+            self._collect(self.costing or self._cost_offline())
         self._outbox.send()
         journal.sync()
         if journal.trouble:
@@ -160,8 +162,7 @@ class Publisher:
             self._warn_unstored()
             return
         self._look_around()
-        self._cost_now()
-        self._collect()
+        self._collect(self.costing or self._cost_offline())
         self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
@@ -205,18 +206,30 @@ class Publisher:
             environment=self._environment,
         )
 
-    def _cost_now(self) -> publish.Costing:
+    def _cost_offline(self) -> publish.Costing:
+        return self._cost(replace(self._session.settings, grid="annual"))
+
+    def _cost(self, settings: Settings) -> publish.Costing:
+        """Learn what energy costs from the start of the run until a while from now."""
         session = self._session
-        now_s = session.wall_start_s + self._elapsed_s()
-        if self.costing is None or (self.costing.intensity.slots and now_s >= self._costed_until_s):
-            self.costing = self._surroundings.costing(
-                session.settings, session.wall_start_s, now_s + _COSTING_S
-            )
-            self._costed_until_s = now_s + _COSTING_S
-            session.journal.append("costing", costing=costing_record(self.costing))
-            self._outbox.add(Tags(publish.start_tags(self.costing)))
-            self.costed.set()
-        return self.costing
+        end_s = session.wall_start_s + self._elapsed_s() + _COSTING_S
+        fresh = self._surroundings.costing(settings, session.wall_start_s, end_s)
+        if self.costing is not None and len(fresh.intensity.slots) < len(self.costing.intensity.slots):
+            return self.costing  # the service is silent: what it said before still holds for its time
+        self.costing = fresh
+        session.journal.append("costing", costing=costing_record(fresh))
+        self._outbox.add(Tags(publish.start_tags(fresh)))
+        self.costed.set()
+        return fresh
+
+    def _go_live(self) -> None:
+        """Ask a live service, where the settings name one; again every half hour, also after a failure."""
+        if self._session.end_ns is not None:
+            return
+        try:
+            self._cost(self._session.settings)
+        finally:
+            self._worker.submit(self._go_live, delay_s=_COSTING_S)
 
     def _load_previous(self) -> None:
         """Earlier segments of a resumed run; a store that does not answer is asked again later."""
@@ -238,9 +251,9 @@ class Publisher:
             session.trouble("earlier figures of the resumed run could not be read at first")
             _logger.debug("run %s: %s", session.spec.run_id, error)
 
-    def _collect(self) -> None:
+    def _collect(self, costing: publish.Costing) -> None:
         """Turn what has been measured since the last time into points."""
-        session, costing = self._session, self._cost_now()
+        session = self._session
         snapshots, marks, upto_ns = session.take()
         previous = self._previous or []
         points = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from mlflow_carbon.session.live import RunSpec
 from mlflow_carbon.session.outbox import Outbox, SentUpTo
 from mlflow_carbon.session.publish import PROVISIONAL, Segment, parse_segments
 from mlflow_carbon.session.sharing import is_shared
-from tests.fakes import MemorySink, costing
+from tests.fakes import MemorySink, costing, intensity, static
 from tests.spans import Jobs, Span
 
 KWH_J = 3_600_000
@@ -203,6 +204,72 @@ def test_a_piece_that_fails_does_not_end_the_storing(tmp_path):
     assert jobs.run() == 60.0
     assert [p.step for p in sink.points if p.key == "carbon/time/energy_kwh"] == [5]
     assert len(jobs.waiting) == 1
+
+
+def test_a_run_whose_costing_never_came_is_left_to_recover(tmp_path):
+    """The grid fails against its promise to the end: the readings are kept, not thrown away as an empty run."""
+
+    def fail(*_):
+        raise OSError("nobody expected this")
+
+    span, sink = Span(tmp_path), MemorySink()
+    _ticks(span, 3)
+    _end(span)
+    publisher = span.publisher(sink, costing=fail)
+    with pytest.raises(OSError, match="nobody expected this"):
+        publisher.finish()
+    assert span.session.finished.is_set()
+    assert sink.points == []
+    (path,) = tmp_path.iterdir()
+    assert journal.orphans(tmp_path) == [path]
+
+
+def _live(*values):
+    """A costing with one slot per value from the start of time on, of five minutes each."""
+    slots = [
+        replace(static(value), start_s=300 * i, end_s=300 * (i + 1), kind="actual")
+        for i, value in enumerate(values)
+    ]
+    return replace(costing(), intensity=intensity(200, slots))
+
+
+def test_the_network_is_asked_last_and_again_every_half_hour(tmp_path):
+    """Offline figures first; then the live ones, for as long as the run lasts."""
+    asked = []
+
+    def ask(settings, start_s, end_s):
+        asked.append((settings.grid, end_s - start_s))
+        return costing() if settings.grid == "annual" else _live(100)
+
+    span, sink, jobs = Span(tmp_path, grid="gb"), MemorySink(), Jobs()
+    publisher = span.publisher(sink, jobs, costing=ask)
+    publisher.begin()
+    assert asked == [("annual", 1800)]
+    _ticks(span, 3)
+    assert [jobs.run(), jobs.run()] == [5.0, 0.0]
+    assert asked[1:] == [("gb", 1803)]
+    assert [delay_s for _, delay_s in jobs.waiting] == [5.0, 1800]
+    assert [r["costing"]["intensity"]["slots"] != [] for r in span.session.journal.contents().records if r["kind"] == "costing"] == [False, True]  # fmt: skip
+    _end(span)
+    publisher.finish()
+    jobs.run()
+    jobs.run()
+    assert jobs.waiting == []
+    assert len(asked) == 2
+
+
+def test_a_service_that_falls_silent_takes_back_nothing(tmp_path):
+    """The slots of the last answer stay; the annual figure stands in only after them."""
+    answers = [costing(), _live(100, 120), costing(), _live(100, 120, 140)]
+    span, jobs = Span(tmp_path, grid="gb"), Jobs()
+    publisher = span.publisher(MemorySink(), jobs, costing=lambda *_: answers.pop(0))
+    publisher.begin()
+    seen = []
+    for _ in range(3):
+        publisher._go_live()
+        assert publisher.costing is not None
+        seen.append(len(publisher.costing.intensity.slots))
+    assert seen == [2, 2, 3]
 
 
 def test_what_is_wrong_with_the_journal_is_told(tmp_path):
