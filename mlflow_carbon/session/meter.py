@@ -145,12 +145,14 @@ class Meter:
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
-        for session, _ in self._sessions.values():
+        for session in (*(s for s, _ in self._sessions.values()), *self._ending):
             session.journal.forget()
 
     def _finish(self, session: Session, publisher: Publisher) -> None:
-        publisher.finish()
-        self.sampler.unsubscribe(session)
+        try:
+            publisher.finish()
+        finally:
+            self.sampler.unsubscribe(session)
 
     def _cpu_times(self) -> Usage:
         import psutil

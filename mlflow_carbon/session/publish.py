@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,16 @@ class Segment:
     footprint: RunFootprint
     samples: str = ""
 
+    @property
+    def end_ms(self) -> int:
+        """UTC end in milliseconds, not before the true one; 0 where it is not known."""
+        start_ms = self.id.partition("-")[0]
+        return int(start_ms) + int(1000 * (self.footprint.duration_s or 0)) + 1 if start_ms.isdigit() else 0
+
+    def is_before(self, segment_id: str) -> bool:
+        """Whether it was measured before another segment; a provisional one always was."""
+        return self.id == PROVISIONAL or self.id < segment_id
+
     def as_dict(self) -> dict[str, Any]:
         """For `footprint.json`."""
         return {"id": self.id, "samples": self.samples, **self.footprint.as_dict()}
@@ -92,18 +103,21 @@ def total(previous: Sequence[Segment], current: RunFootprint) -> RunFootprint:
 
 
 def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list[Segment]:
-    """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional)."""
+    """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional).
+
+    A document that somebody has damaged counts as lost; the verdict of a provisional segment says so.
+    """
     names = set(RunFootprint.__dataclass_fields__)
     if document is not None:
-        stored = json.loads(document).get("segments", [])
-        return [
-            Segment(
-                id=str(entry.get("id", "")),
-                samples=str(entry.get("samples", "")),
-                footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
-            )
-            for entry in stored
-        ]
+        with suppress(ValueError, TypeError, AttributeError):
+            return [
+                Segment(
+                    id=str(entry.get("id", "")),
+                    samples=str(entry.get("samples", "")),
+                    footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
+                )
+                for entry in json.loads(document).get("segments", [])
+            ]
     found: dict[str, Any] = {
         key.removeprefix("carbon/"): value
         for key, value in metrics.items()
