@@ -68,6 +68,7 @@ class Meter:
         """Measure a run from now on; None if it is measured already or owned by a parent process."""
         if _owned_by_other(spec.run_id):
             return None
+        settings = self.settings.sensing_of(settings)
         with self._lock:
             if spec.run_id in self._sessions:
                 return None
@@ -84,7 +85,7 @@ class Meter:
         self.sampler.subscribe(session)
         self.worker.submit(publisher.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
-        os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{spec.run_id}"
+        self._claim()
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -107,7 +108,7 @@ class Meter:
         self.sampler.poke()
         self.worker.submit(lambda: self._finish(session, publisher))
         _ACTIVE.set(_alive(_ACTIVE.get()))
-        self._pass_ownership()
+        self._claim()
         return session
 
     def flush(self, timeout_s: float) -> bool:
@@ -143,6 +144,11 @@ class Meter:
         """Whether no run is being measured or stored."""
         return not self._sessions and all(s.finished.is_set() for s in self._ending)
 
+    def retire(self) -> None:
+        """Let threads and sensors go; a run that is started after all brings them back."""
+        self.sampler.retire()
+        self.worker.retire()
+
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
         for session in (*(s for s, _ in self._sessions.values()), *self._ending):
@@ -168,10 +174,11 @@ class Meter:
             machine_s=busy_s,
         )
 
-    def _pass_ownership(self) -> None:
-        heir = self.newest()
-        if heir is not None:
-            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{heir.spec.run_id}"
+    def _claim(self) -> None:
+        """Tell child processes which runs are measured here."""
+        mine = ",".join(tuple(self._sessions))
+        if mine:
+            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{mine}"
         elif os.environ.get(OWNER_VARIABLE, "").startswith(f"{os.getpid()}:"):
             del os.environ[OWNER_VARIABLE]
 
@@ -210,7 +217,7 @@ def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
 def _owned_by_other(run_id: str) -> bool:
     """Whether a living ancestor process already measures this run."""
     pid, _, owned = os.environ.get(OWNER_VARIABLE, "").partition(":")
-    if owned != run_id or not pid.isdigit() or int(pid) == os.getpid():
+    if run_id not in owned.split(",") or not pid.isdigit() or int(pid) == os.getpid():
         return False
     import psutil
 
@@ -250,11 +257,13 @@ def _at_exit(pid: int) -> None:
 
 
 def _after_fork() -> None:
-    """A forked child has neither our threads nor our runs."""
+    """A forked child has neither our threads nor our runs, and ends at SIGTERM as it would without us."""
     for meter in _METERS.values():
         meter.forget()
     _METERS.clear()
     _ACTIVE.set(())
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _catch_sigterm() -> None:
