@@ -89,7 +89,7 @@ def test_other_errors_are_not_swallowed():
 
 def test_parameters_that_mlflow_run_logged_are_left_alone():
     """`mlflow run` has logged accum as "4"; the same key in another spelling would be refused."""
-    told = []
+    told: list[object] = []
 
     class Listening(report.Log):
         def _tell(self, call, *args, **kwargs):
