@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import journal
@@ -40,6 +41,7 @@ __all__ = [
 
 _logger = logging.getLogger("mlflow_carbon")
 _lock = threading.Lock()
+_BUDGET_S = 5.0  # for a live service: the end of a run must not wait for longer
 _PROVENANCE_TAGS = 10  # of the twenty that a run gets by default; the other ten are figures and grid
 
 
@@ -88,7 +90,9 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
         settings,
         zone,
         window=grid.Window(start_s=start_s, end_s=end_s),
-        access=grid.Access(cache=fetch.Cache(folder=setup.home() / "grid")),
+        access=grid.Access(
+            cache=fetch.Cache(folder=setup.home() / "grid"), fetch=partial(fetch.get, budget_s=_BUDGET_S)
+        ),
         now_s=SystemClock().wall_ns() / 1e9,
     )
     return Costing(

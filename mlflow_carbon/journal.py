@@ -67,7 +67,11 @@ class Journal:
     def append(self, kind: str, **fields: Any) -> None:
         """Write one record with one system call."""
         with self._lock:
-            line = _encode({"seq": self._seq, "kind": kind, **fields})
+            try:
+                line = _encode({"seq": self._seq, "kind": kind, **fields})
+            except (TypeError, ValueError) as error:
+                self.trouble = f"a {kind} record is no JSON and was left out: {error}"
+                return
             self._seq += 1
             if self._fd is not None and not self._spill:
                 try:
@@ -90,11 +94,10 @@ class Journal:
 
     def contents(self) -> Contents:
         """Everything written so far, from disk and from memory."""
-        lines = []
-        if self.path is not None and self.path.exists():
-            lines = self.path.read_bytes().split(b"\n")
         with self._lock:
-            return _decode([*[line for line in lines if line], *self._spill], torn=False)
+            data = self.path.read_bytes() if self.path is not None and self.path.exists() else b""
+            whole, _, _ = data.rpartition(b"\n")  # a record that the disk took in part is in memory in full
+            return _decode([*whole.split(b"\n"), *self._spill] if whole else self._spill, torn=False)
 
     def close(self) -> None:
         """Give up the file and its lock; the file stays."""
@@ -105,9 +108,9 @@ class Journal:
 
     def delete(self) -> None:
         """Close and remove the file: its run is stored."""
-        self.close()
-        if self.path is not None:
+        if self.path is not None:  # removed while locked: nobody takes it for an orphan
             self.path.unlink(missing_ok=True)
+        self.close()
 
     def forget(self) -> None:
         """In a forked child: drop the descriptor without touching the parent's file or lock."""
@@ -147,11 +150,12 @@ def is_live(path: Path) -> bool:
     import fcntl
 
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared, so that two who look at the same time do not take each other for the writer.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:
@@ -169,7 +173,14 @@ def orphans(folder: Path, run_id: str | None = None) -> list[Path]:
     found = [p for p in _journals(folder) if not is_live(p)]
     if run_id is not None:
         found = [p for p in found if p.name.startswith(f"{_plain(run_id)}.")]
-    return sorted(found, key=lambda p: p.stat().st_mtime)
+    return sorted(found, key=_modified_s)
+
+
+def _modified_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # recovered by somebody else in this moment
+        return 0.0
 
 
 def _journals(folder: Path) -> list[Path]:
@@ -188,7 +199,12 @@ def _create(folder: Path, stem: str) -> tuple[Path, int]:
         except FileExistsError:
             number += 1
             continue
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # waits at most for somebody who is just looking
+        except OSError:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
         return path, fd
 
 
@@ -210,7 +226,10 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     checksum, _, body = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(body):
         return None
-    record = json.loads(body)
+    try:
+        record = json.loads(body)
+    except ValueError:
+        return None
     return record if isinstance(record, dict) else None
 
 
@@ -226,8 +245,9 @@ def _decode(lines: list[bytes], *, torn: bool) -> Contents:
             damaged.append(number)
             expected += 1
             continue
-        if record.get("seq") != expected:
+        seq = record.get("seq")
+        if seq != expected:
             damaged.append(number)
-        expected = record.get("seq", expected) + 1
+        expected = 1 + (seq if isinstance(seq, int) else expected)
         records.append(record)
     return Contents(records=records, torn=torn, damaged=damaged)

@@ -144,7 +144,7 @@ class Sampler:
 
     def _read(self, sensor: Sensor) -> tuple[Sample, ...]:
         try:
-            return sensor.read(self._clock)
+            return tuple(sensor.read(self._clock))
         except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
             now_ns = self._clock.monotonic_ns()
             text = f"{type(error).__name__}: {error}"[:200]

@@ -80,6 +80,8 @@ _RANGES = {
     "cpu_power_w": (0.0, 100_000.0),
     "ram_power_w": (0.0, 100_000.0),
 }
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
 _NAMES = tuple(f.name for f in fields(Settings) if not f.name.endswith("_source"))
 
 
@@ -102,7 +104,7 @@ def resolve(
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source, found in (
-        ("file", _from_file(environ, cwd or Path.cwd(), problems)),
+        ("file", _from_file(environ, cwd or Path(), problems)),
         ("environment", _from_environment(environ, problems)),
     ):
         for name, raw in found.items():
@@ -140,7 +142,7 @@ def home(env: Mapping[str, str] | None = None) -> Path:
 
 
 def _is_true(text: str) -> bool:
-    return text.strip().lower() in {"1", "true", "yes", "on"}
+    return text.strip().lower() in _TRUE
 
 
 def _from_environment(env: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
@@ -157,15 +159,18 @@ def _from_environment(env: Mapping[str, str], problems: list[str]) -> dict[str, 
 
 
 def _from_file(env: Mapping[str, str], cwd: Path, problems: list[str]) -> dict[str, Any]:
-    path = _file(env, cwd)
-    if path is None:
-        return {}
+    path: Path | None = None
     try:
+        path = _file(env, cwd)
+        if path is None:
+            return {}
         import yaml
 
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, ImportError) as error:
-        problems.append(f"file {path}: cannot be read: {error}")
+        text = path.read_text(encoding="utf-8")
+        # Strings only: to other loaders zone `NO` is false, as is privacy `off`.
+        content = yaml.load(text, Loader=yaml.BaseLoader) or {}  # noqa: S506 - makes no objects at all
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # RuntimeError: no home for ~name
+        problems.append(f"file {path or FILE_NAME}: cannot be read: {_one_line(error)}")
         return {}
     except yaml.YAMLError as error:
         problems.append(f"file {path}: expected YAML `name: value` lines, got {_one_line(error)}")
@@ -173,10 +178,8 @@ def _from_file(env: Mapping[str, str], cwd: Path, problems: list[str]) -> dict[s
     if not isinstance(content, dict):
         problems.append(f"file {path}: expected `name: value` lines, got a {type(content).__name__}")
         return {}
-    for name in [n for n in content if n not in _NAMES]:
-        problems.append(f"file {path}: {_unknown(str(name), str(name))}")
-        del content[name]
-    return content
+    problems += [f"file {path}: {_unknown(str(n), str(n))}" for n in content if n not in _NAMES]
+    return {name: raw for name, raw in content.items() if name in _NAMES and raw != ""}
 
 
 def _file(env: Mapping[str, str], cwd: Path) -> Path | None:
@@ -203,7 +206,7 @@ def _checked(name: str, raw: Any) -> Any:
             raise SettingsError(f"{name}: expected one of {', '.join(_CHOICES[name])}, got {raw!r}")
         return raw
     if name == "detail":
-        return raw if isinstance(raw, bool) else _is_true(str(raw))
+        return _flag(name, raw)
     if not isinstance(raw, str) or not raw.strip():
         raise SettingsError(f"{name}: expected a zone id such as GB or US-CAL-CISO, got {raw!r}")
     return raw.strip()
@@ -212,12 +215,20 @@ def _checked(name: str, raw: Any) -> Any:
 def _number(name: str, raw: Any) -> float:
     low, high = _RANGES[name]
     try:
-        value = float(raw)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(raw, bool) else float(raw)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not low <= value <= high:
         raise SettingsError(f"{name}: expected a number from {low:g} to {high:g}, got {raw!r}")
     return value
+
+
+def _flag(name: str, raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if not _is_true(str(raw)) and str(raw).strip().lower() not in _FALSE:
+        raise SettingsError(f"{name}: expected true or false, got {raw!r}")
+    return _is_true(str(raw))
 
 
 def _unknown(name: str, shown: str) -> str:

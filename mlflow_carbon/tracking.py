@@ -149,6 +149,7 @@ def _end(session: Session, status: str) -> RunFootprint | None:
     owner.stop(session.spec.run_id, status)
     if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
         return None
+    publisher.costed.wait(_FOOTPRINT_S)
     return final.footprint(publisher.ending())[0]
 
 
@@ -212,12 +213,15 @@ def snapshot() -> RunFootprint | None:
     if publisher is None:
         return None
     try:
-        owner.sampler.poke()
-        owner.sampler.wait_for_tick(session.now_ns(), _SNAPSHOT_S)
         from mlflow_carbon.core.carbon import combine
 
-        ending = publisher.ending()
-        return combine([*(s.footprint for s in ending.previous), final.footprint(ending)[0]])
+        asked_ns = session.now_ns()
+        owner.sampler.poke()
+        owner.sampler.wait_for_tick(asked_ns, _SNAPSHOT_S)
+        with session.still():
+            ending = publisher.ending()
+            figures, _ = final.footprint(ending)
+        return combine([*(s.footprint for s in ending.previous), figures])
     except Exception:
         _logger.debug("no snapshot", exc_info=True)
         return None

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 # Properties may take their time: a slow machine is no failure.
-hypothesis_settings.register_profile("patient", deadline=None)
+hypothesis_settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parents[1]

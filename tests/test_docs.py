@@ -40,3 +40,16 @@ def test_every_decision_is_listed() -> None:
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     records = sorted(p.name for p in (ROOT / "docs/decisions").glob("[0-9]*.md"))
     assert [name for name in records[1:] if f"(decisions/{name})" not in index] == []
+
+
+def test_the_tests_that_prove_requirements_exist() -> None:
+    """Each test named in the table of requirements is there."""
+    page = (ROOT / "docs/reference/requirements.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert named
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+    assert missing == []

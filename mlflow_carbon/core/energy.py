@@ -123,6 +123,10 @@ class Ledger:
         """The channels in the order they were given."""
         return tuple(self._channels.values())
 
+    def knows(self, channel: str) -> bool:
+        """Whether a channel counts in this span; a sensor may read more than that."""
+        return channel in self._channels
+
     def add(self, sample: Sample, *, end_ns: int | None = None) -> Interval | None:
         """Take one reading; return the part of its interval inside the span, if any.
 

@@ -89,7 +89,6 @@ class Recording:
         self.errors: dict[str, int] = {}
         self.ticks = 0
         self._ledger = Ledger(channels, start_ns=start_ns, wall_offset_ns=wall_offset_ns)
-        self._known = {c.id for c in channels}  # a sensor may read more than counts
         self._parts = {c.id for c in channels if c.component is not Component.NODE}
         self._phases = PhaseBook()
         self._last_ns = start_ns
@@ -138,7 +137,7 @@ class Recording:
     def _book(self, tick: Tick, end_ns: int | None) -> int:
         energy_uj = 0
         for sample in tick.samples:
-            if sample.error is not None and sample.channel in self._known:
+            if sample.error is not None and self._ledger.knows(sample.channel):
                 self.errors[sample.channel] = self.errors.get(sample.channel, 0) + 1
             part = self._ledger.add(sample, end_ns=end_ns)
             if part is not None and part.energy_uj is not None and part.channel in self._parts:

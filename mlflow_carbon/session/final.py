@@ -30,6 +30,14 @@ class Usage:
     own_s: float
     machine_s: float
 
+    def since(self, then: Usage) -> Usage:
+        """What has been used since an earlier reading."""
+        return Usage(
+            process_s=self.process_s - then.process_s,
+            own_s=self.own_s - then.own_s,
+            machine_s=self.machine_s - then.machine_s,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:

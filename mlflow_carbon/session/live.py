@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import __version__
 from mlflow_carbon.core.recording import Recording
@@ -20,6 +20,7 @@ from mlflow_carbon.session.records import channel_record, tick_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from mlflow_carbon.core.recording import Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries, Tick
@@ -114,23 +115,12 @@ class Session:
         self.began = Began(
             mono_ns=self._clock.monotonic_ns(), wall_ns=self._clock.wall_ns(), cpu=self._cpu_times()
         )
-        self.journal.append(
-            "header",
-            schema=SCHEMA,
-            plugin=__version__,
-            **asdict(self.spec),
-            pid=os.getpid(),
-            segment_id=self.segment_id,
-            start_mono_ns=self.began.mono_ns,
-            start_wall_ns=self.began.wall_ns,
-            period_s=self.settings.period_s,
-            detail=self.settings.detail,
-        )
+        self.journal.append("header", **_header(self.spec, self.settings, self.began))
 
     @property
     def segment_id(self) -> str:
         """Start time and process: unique among the segments of a run."""
-        return f"{self.began.wall_ns // 1_000_000}-{os.getpid()}"
+        return _segment_id(self.began)
 
     @property
     def start_ns(self) -> int:
@@ -152,12 +142,7 @@ class Session:
         if self.ended is not None:
             return
         mono_ns = self._clock.monotonic_ns()
-        now, then = self._cpu_times(), self.began.cpu
-        usage = Usage(
-            process_s=now.process_s - then.process_s,
-            own_s=now.own_s - then.own_s,
-            machine_s=now.machine_s - then.machine_s,
-        )
+        usage = self._cpu_times().since(self.began.cpu)
         self.ended = Ended(mono_ns=mono_ns, status=status, usage=usage)
 
     def on_tick(self, tick: Tick, discovery: Discovery) -> None:
@@ -213,6 +198,10 @@ class Session:
             upto_ns = self.recording.last_ns if self.recording is not None else self.start_ns
         return snapshots, marks, upto_ns
 
+    def still(self) -> AbstractContextManager[bool]:
+        """While entered, no tick changes the recording."""
+        return self._lock
+
     def series(self) -> EnergySeries | None:
         """Energy so far; None before the first reading."""
         with self._lock:
@@ -250,3 +239,22 @@ class Session:
             troubles=self.troubles,
         )
         self.measured.set()
+
+
+def _segment_id(began: Began) -> str:
+    return f"{began.wall_ns // 1_000_000}-{os.getpid()}"
+
+
+def _header(spec: RunSpec, settings: Settings, began: Began) -> dict[str, Any]:
+    """The first record of a journal: all that `recover` needs to know besides the readings."""
+    return {
+        "schema": SCHEMA,
+        "plugin": __version__,
+        **asdict(spec),
+        "pid": os.getpid(),
+        "segment_id": _segment_id(began),
+        "start_mono_ns": began.mono_ns,
+        "start_wall_ns": began.wall_ns,
+        "period_s": settings.period_s,
+        "detail": settings.detail,
+    }

@@ -24,6 +24,16 @@ class _ThreadTimes:
         self.totals_ns: dict[str, int] = {}
         self.entries: dict[str, int] = {}
 
+    def book(self, now_ns: int) -> None:
+        """Give the innermost phase the time until now.
+
+        In this order, so that a reading in the middle sees too little and catches up with the next one;
+        a reading of too much, once taken, could not be given back.
+        """
+        gone_ns, self.since_ns = now_ns - self.since_ns, now_ns
+        if self.stack:
+            self.totals_ns[self.stack[-1]] += gone_ns
+
 
 class PhaseClock:
     """Phases of one session.
@@ -44,13 +54,10 @@ class PhaseClock:
         times = self._threads.get(ident)
         if times is None:
             times = self._threads[ident] = _ThreadTimes()
-        stack = times.stack
-        if stack:
-            times.totals_ns[stack[-1]] += now_ns - times.since_ns
-        times.since_ns = now_ns
+        times.book(now_ns)
         times.totals_ns.setdefault(name, 0)
         times.entries[name] = times.entries.get(name, 0) + 1
-        stack.append(name)
+        times.stack.append(name)
 
     def leave(self) -> None:
         """End the innermost phase of this thread; the one around it goes on."""
@@ -58,9 +65,8 @@ class PhaseClock:
         times = self._threads.get(threading.get_ident())
         if times is None or not times.stack:
             return
-        name = times.stack.pop()
-        times.totals_ns[name] += now_ns - times.since_ns
-        times.since_ns = now_ns
+        times.book(now_ns)
+        times.stack.pop()
 
     def since_last(self, now_ns: int) -> dict[str, int]:
         """Nanoseconds per phase since the last call, open phases included."""

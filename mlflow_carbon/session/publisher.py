@@ -7,15 +7,17 @@ there when the process goes is in the journal, and `recover` stores it.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon import journal as journals
 from mlflow_carbon.core.units import NS_PER_S
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.session import final, publish
-from mlflow_carbon.session.delivery import Delivery, End, File, Points, Tags, deliver
+from mlflow_carbon.session.delivery import End, File, Points, Tags
+from mlflow_carbon.session.outbox import Outbox, SentUpTo
 from mlflow_carbon.session.records import costing_record
+from mlflow_carbon.session.sharing import is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +34,6 @@ __all__ = ["Publisher", "Surroundings"]
 
 _logger = logging.getLogger(__name__)
 
-_FLUSH_S = 5.0
-_RETRY_S = (5.0, 15.0, 30.0, 60.0)
 _EARLY_S = 120  # until then the summary is logged every 10 s, later every 30 s
 _SUMMARY_S = (10, 30)
 _COSTING_S = 1800  # how often a live intensity is asked for again
@@ -85,27 +85,28 @@ class Publisher:
         self._sink = sink
         self._surroundings = surroundings
         self._worker = worker
-        self._outbox: list[Delivery | _Sent] = []
-        self._failures = 0
+        self._outbox = Outbox(sink, session.journal)
         self._shared = False
         self._previous: list[publish.Segment] | None = None
         self._offset_s = 0
         self._environment: dict[str, Any] | None = None
         self._next_summary_s = 0
-        self._costed_until_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
+        self.costed = threading.Event()
+        """Set when it is known what energy costs here."""
 
     def begin(self) -> None:
-        """First job of a session: costing, environment, first tags."""
+        """First job of a session: costing, environment, first tags. The network comes last."""
         session = self._session
-        self._cost_now()
+        self._cost(replace(session.settings, grid="annual"))
         tags, document = self._surroundings.environment(session.settings)
         self._environment = document
         session.journal.append("environment", tags=tags, document=document)
-        self._outbox.append(Tags(tags))
-        self._outbox.append(File("environment.json", publish.json_bytes(document)))
+        self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
         self.flush()
+        if session.settings.grid != "annual":
+            self._worker.submit(self._go_live)
 
     def end_run_as(self, status: str) -> None:
         """End the MLflow run with this status once the figures are stored."""
@@ -117,14 +118,15 @@ class Publisher:
         if session.finished.is_set():
             return
         self._load_previous()
-        self._check_sharing()
-        self._collect()
-        self._send()
+        self._look_around()
+        if self.costing is not None:
+            self._collect(self.costing)
+        self._outbox.send()
         session.journal.sync()
         if session.journal.trouble:
             session.trouble(session.journal.trouble)
         if session.end_ns is None:
-            self._worker.submit(self.flush, delay_s=self._pause_s())
+            self._worker.submit(self.flush, delay_s=self._outbox.pause_s())
 
     def finish(self) -> None:
         """Last job: the final figures. Leaves the journal where the store refused them."""
@@ -139,40 +141,49 @@ class Publisher:
 
     def _finish(self) -> None:
         session = self._session
-        if session.recording is None:
+        if session.recording is None or self.costing is None:
             session.trouble("the run ended before the first reading")
-            self._outbox.append(Tags({"carbon.error": "; ".join(session.troubles), "carbon.verdict": "warn"}))
-            if self._send():
+            self._outbox.add(Tags({"carbon.error": "; ".join(session.troubles), "carbon.verdict": "warn"}))
+            if self._outbox.send():
                 session.journal.delete()
             return
         self._load_previous()
-        self._check_sharing()
-        self._cost_now()
-        self._collect()
-        self._outbox += final.deliveries(self.ending(), session.journal.contents().records)
+        if self._previous is None:  # a total without the earlier segments would be wrong
+            self._warn_unstored()
+            return
+        self._look_around()
+        self._collect(self.costing)
+        self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
         if self._end_status:
-            self._outbox.append(End(self._end_status))
-        if self._send():
+            self._outbox.add(End(self._end_status))
+        if self._outbox.send():
             session.journal.delete()
         elif self._sink is not None:
-            _logger.warning(
-                "run %s: its energy and carbon could not be stored and are kept in %s; "
-                "run `mlflow-carbon recover` when the tracking server is back",
-                session.spec.run_id,
-                session.journal.path,
-            )
+            self._warn_unstored()
+
+    def _warn_unstored(self) -> None:
+        _logger.warning(
+            "run %s: its energy and carbon could not be stored and are kept in %s; "
+            "run `mlflow-carbon recover` when the tracking server is back",
+            self._session.spec.run_id,
+            self._session.journal.path,
+        )
 
     def ending(self) -> final.Ending:
-        """The span as it stands, for the final figures. Needs a first reading."""
+        """The span as it stands, for figures. Never asks the world.
+
+        Raises:
+            RuntimeError: Before the first reading, or before it is known what energy costs here.
+        """
         session = self._session
-        if session.recording is None:
-            raise RuntimeError("expected a session with readings")
+        if session.recording is None or self.costing is None:
+            raise RuntimeError("expected a session with a first reading and a costing")
         return final.Ending(
             run_id=session.spec.run_id,
             segment_id=session.segment_id,
             end_ns=session.end_ns if session.end_ns is not None else session.recording.last_ns,
             recording=session.recording,
-            costing=self.costing or self._cost_now(),
+            costing=self.costing,
             period_s=session.settings.period_s,
             units=session.units,
             usage=session.ended.usage if session.ended is not None else None,
@@ -185,17 +196,20 @@ class Publisher:
             environment=self._environment,
         )
 
-    def _cost_now(self) -> publish.Costing:
+    def _cost(self, settings: Settings) -> None:
+        """Learn what energy costs from the start of the run until a while from now."""
         session = self._session
-        now_s = session.wall_start_s + self._elapsed_s()
-        if self.costing is None or (self.costing.intensity.slots and now_s >= self._costed_until_s):
-            self.costing = self._surroundings.costing(
-                session.settings, session.wall_start_s, now_s + _COSTING_S
-            )
-            self._costed_until_s = now_s + _COSTING_S
-            session.journal.append("costing", costing=costing_record(self.costing))
-            self._outbox.append(Tags(publish.start_tags(self.costing)))
-        return self.costing
+        end_s = session.wall_start_s + self._elapsed_s() + _COSTING_S
+        self.costing = self._surroundings.costing(settings, session.wall_start_s, end_s)
+        session.journal.append("costing", costing=costing_record(self.costing))
+        self._outbox.add(Tags(publish.start_tags(self.costing)))
+        self.costed.set()
+
+    def _go_live(self) -> None:
+        """Ask a live service, where the settings name one; again every half hour, also after a failure."""
+        if self._session.end_ns is None:
+            self._cost(self._session.settings)
+            self._worker.submit(self._go_live, delay_s=_COSTING_S)
 
     def _load_previous(self) -> None:
         """Earlier segments of a resumed run; a store that does not answer is asked again later."""
@@ -215,9 +229,9 @@ class Publisher:
         except StoreError as error:
             session.trouble(f"earlier figures of the resumed run could not be read: {error}")
 
-    def _collect(self) -> None:
+    def _collect(self, costing: publish.Costing) -> None:
         """Turn what has been measured since the last time into points."""
-        session, costing = self._session, self._cost_now()
+        session = self._session
         snapshots, marks, upto_ns = session.take()
         previous = self._previous or []
         points = [
@@ -228,8 +242,7 @@ class Publisher:
         points += publish.step_points(marks, costing, previous)
         points += self._summary(costing, previous)
         if points:
-            self._outbox.append(Points(tuple(points)))
-            self._outbox.append(_Sent(upto_ns))
+            self._outbox.add(Points(tuple(points)), SentUpTo(upto_ns))
 
     def _summary(self, costing: publish.Costing, previous: list[publish.Segment]) -> list[Point]:
         elapsed_s, series = self._elapsed_s(), self._session.series()
@@ -239,49 +252,15 @@ class Publisher:
         self._next_summary_s = elapsed_s + _SUMMARY_S[elapsed_s >= _EARLY_S]
         whole = publish.total(previous, costing.footprint(series))
         if first:
-            self._outbox.append(Tags({"carbon.basis": whole.basis, "carbon.quality": whole.quality}))
+            self._outbox.add(Tags({"carbon.basis": whole.basis, "carbon.quality": whole.quality}))
         t_ms = (self._session.wall_start_s + elapsed_s) * 1000
         return publish.summary_points(whole, t_ms=t_ms, detail=self._session.settings.detail)
+
+    def _look_around(self) -> None:
+        path = self._session.journal.path
+        if path is not None and not self._shared:
+            self._shared = is_shared(self._session.spec, path)
 
     def _elapsed_s(self) -> int:
         recording = self._session.recording
         return (recording.last_ns - recording.start_ns) // NS_PER_S if recording is not None else 0
-
-    def _send(self) -> bool:
-        """Deliver in order until the store refuses; whether everything is out."""
-        while self._outbox:
-            item = self._outbox[0]
-            try:
-                if isinstance(item, _Sent):
-                    self._session.journal.append("sent", t=item.upto_ns)
-                elif self._sink is not None:
-                    deliver(self._sink, item)
-            except StoreError as error:
-                self._failures += 1
-                _logger.log(logging.WARNING if self._failures == 1 else logging.DEBUG, "%s", error)
-                return False
-            self._outbox.pop(0)
-        self._failures = 0
-        return True
-
-    def _pause_s(self) -> float:
-        return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1] if self._failures else _FLUSH_S
-
-    def _check_sharing(self) -> None:
-        path = self._session.journal.path
-        if self._shared or path is None:
-            return
-        mine = self._session.spec
-        for other in journals.live(path.parent):
-            head = journals.header(other) if other != path else None
-            if head is None or head.get("run_id") in (mine.run_id, mine.parent_run_id):
-                continue
-            if head.get("parent_run_id") != mine.run_id:
-                self._shared = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """Marks in the outbox that everything before it is stored up to a reading."""
-
-    upto_ns: int

@@ -53,7 +53,10 @@ def opened(config: Config, *, params: Mapping[str, str], dataset: str) -> Iterat
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     _require_server(mlflow.get_tracking_uri())
-    mlflow_carbon.autolog(zone=config.zone)
+    if config.zone is None:
+        mlflow_carbon.autolog()
+    else:
+        mlflow_carbon.autolog(zone=config.zone)
     waited = _wait(config)
     try:
         if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
@@ -76,12 +79,12 @@ def opened(config: Config, *, params: Mapping[str, str], dataset: str) -> Iterat
 class Log:
     """Writes one run to MLflow, and to standard output one line an epoch and a summary."""
 
-    def __init__(self, run: mlflow.ActiveRun) -> None:
+    def __init__(self, run: mlflow.entities.Run) -> None:
         self.run_id, self.experiment_id = run.info.run_id, run.info.experiment_id
         self.trouble = ""
         self._known = frozenset(run.data.params)
         self._footprint = mlflow_carbon.snapshot()
-        self._started_s = time.perf_counter()
+        self._started = (time.perf_counter(), time.process_time())
         self._last: dict[str, float] = {}
         self._stored = True
 
@@ -122,8 +125,10 @@ class Log:
         mlflow_carbon.log_step(epoch)
         print(
             f"epoch {epoch}: loss {values['train/loss']:.4f}, test accuracy {values['test/accuracy']:.2%}, "
-            f"{time.perf_counter() - self._started_s:.1f} s, "
-            + (f"{energy_kwh:.3g} kWh ({now.basis})" if now and energy_kwh is not None else "energy unknown"),
+            f"{time.perf_counter() - self._started[0]:.1f} s"
+            + (f", {energy_kwh:#.3g} kWh" if energy_kwh is not None else "")
+            + (f", {emissions_gco2e:#.3g} gCO2e" if emissions_gco2e is not None else "")
+            + (f" ({now.basis})" if now else ", energy not measured"),
             flush=True,
         )
 
@@ -165,6 +170,9 @@ class Log:
     def finish(self) -> int:
         """Print the summary. Returns 1 if the tracking server does not have the whole run, else 0."""
         print("\n".join(_summary(self._footprint, self._last, run_id=self.run_id)))
+        print(
+            f"CPU time   {time.process_time() - self._started[1]:.1f} s of this process since the run began"
+        )
         if self.trouble or not self._stored:
             reason = self.trouble or f"not stored within {_FLUSH_TIMEOUT_S:g} s"
             say(f"the tracking server lacks a part of this run ({reason}); send it: mlflow-carbon recover")
@@ -204,21 +212,29 @@ def _unreachable(uri: str, got: str) -> str:
 
 
 def _wait(config: Config) -> dict[str, float]:
-    """Wait for a clean grid where a threshold asks for it, before the measured run. Returns its metrics."""
+    """Wait for a cleaner grid where a threshold asks for it, before the measured run. Returns its metrics."""
     if config.carbon_threshold_gco2e_per_kwh is None:
         return {}
-    wait = mlflow_carbon.wait_until_clean(
-        threshold_gco2e_per_kwh=config.carbon_threshold_gco2e_per_kwh,
-        max_wait_s=config.max_wait_s,
-        zone=config.zone,
-    )
-    print(f"waited {wait.wait_s:.0f} s for the grid: {wait.reason} ({wait.kind}, {wait.provider})")
-    values = {
+    from tqdm import tqdm
+
+    with tqdm(total=config.max_wait_s, unit="s", desc="waiting for a cleaner grid", disable=None) as bar:
+
+        def show(waited_s: float, _longest_s: float, intensity_gco2e_per_kwh: float) -> None:
+            bar.set_postfix_str(f"{intensity_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
+            bar.update(waited_s - bar.n)
+
+        wait = mlflow_carbon.wait_until_clean(
+            threshold_gco2e_per_kwh=config.carbon_threshold_gco2e_per_kwh,
+            max_wait_s=config.max_wait_s,
+            zone=config.zone,
+            progress=show,
+        )
+    print(f"waited {wait.wait_s:.0f} s for a cleaner grid: {wait.reason}")
+    return {
         "carbon/wait_s": wait.wait_s,
         "carbon/intensity_initial_gco2e_per_kwh": wait.initial_gco2e_per_kwh,
         "carbon/intensity_training_gco2e_per_kwh": wait.training_gco2e_per_kwh,
     }
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _difference(now: RunFootprint | None, before: RunFootprint | None, name: str) -> float | None:
@@ -248,15 +264,15 @@ def _summary(footprint: RunFootprint | None, last: Mapping[str, float], *, run_i
     grid = ", ".join(w for w in (footprint.intensity_kind, footprint.provider) if w)
     yield f"emissions  {_with_range(footprint, 'emissions', 'gco2e')} gCO2e (grid: {grid or 'unknown'})"
     yield f"zone       {footprint.zone or 'unknown'} (from {footprint.zone_source or 'nothing'})"
-    if footprint.process_cpu_s is not None:
-        yield f"CPU time   {footprint.process_cpu_s:.1f} s of this process"
 
 
 def _with_range(footprint: RunFootprint, name: str, unit: str) -> str:
     middle, low, high = (getattr(footprint, f"{name}{end}_{unit}") for end in ("", "_low", "_high"))
     if middle is None:
         return "unknown"
-    return f"{middle:.3g}" + (f" [{low:.3g} to {high:.3g}]" if low is not None and high is not None else "")
+    return f"{middle:#.3g}" + (
+        f" [{low:#.3g} to {high:#.3g}]" if low is not None and high is not None else ""
+    )
 
 
 def _where_to_look(uri: str, experiment_id: str) -> Iterator[str]:

@@ -1,0 +1,76 @@
+"""What waits to be stored, in order. What the store refuses stays and is tried again, later and later."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.errors import StoreError
+from mlflow_carbon.session.delivery import deliver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlflow_carbon.journal import Journal
+    from mlflow_carbon.session.delivery import Delivery, Sink
+
+__all__ = ["Outbox", "SentUpTo"]
+
+_logger = logging.getLogger(__name__)
+
+_PAUSE_S = 5.0
+_RETRY_S = (5.0, 15.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SentUpTo:
+    """Marks that everything before it holds the readings up to a monotonic time."""
+
+    t_ns: int
+
+
+class Outbox:
+    """Deliveries in order, to a sink that may be down.
+
+    Args:
+        sink: Where they go; None: nowhere, which counts as delivered.
+        journal: Where it is noted what has been stored, so that `recover` does not store it again.
+    """
+
+    def __init__(self, sink: Sink | None, journal: Journal) -> None:
+        self._sink = sink
+        self._journal = journal
+        self._items: list[Delivery | SentUpTo] = []
+        self._failures = 0
+
+    def add(self, *items: Delivery | SentUpTo) -> None:
+        """Put something at the end."""
+        self._items += items
+
+    def extend(self, items: Iterable[Delivery]) -> None:
+        """Put several things at the end."""
+        self._items += items
+
+    def send(self) -> bool:
+        """Deliver until the sink refuses; whether everything is out."""
+        while self._items:
+            try:
+                self._deliver(self._items[0])
+            except StoreError as error:
+                self._failures += 1
+                _logger.log(logging.WARNING if self._failures == 1 else logging.DEBUG, "%s", error)
+                return False
+            self._items.pop(0)
+        self._failures = 0
+        return True
+
+    def pause_s(self) -> float:
+        """Seconds to wait before sending again."""
+        return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1] if self._failures else _PAUSE_S
+
+    def _deliver(self, item: Delivery | SentUpTo) -> None:
+        if isinstance(item, SentUpTo):
+            self._journal.append("sent", t=item.t_ns)
+        elif self._sink is not None:
+            deliver(self._sink, item)
