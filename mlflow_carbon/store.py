@@ -6,6 +6,7 @@ the worker thread. Whatever MLflow raises becomes a `StoreError`, once, here.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ __all__ = ["MlflowStore", "Point", "portable_uri"]
 _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
 _TAG_CHARS = 500
+_ERROR_CHARS = 300
 _NOTE_TAG = "mlflow.note.content"
+_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
+_USER_INFO = re.compile(r"://[^\s/@]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +44,34 @@ class Point:
 
 
 def portable_uri(uri: str) -> str:
-    """A tracking URI that holds from any folder and holds no user name or password."""
+    """A tracking URI that holds from any folder and holds no user name, password or token."""
     scheme, sep, rest = uri.partition("://")
     if not sep:
-        is_path = "/" in uri or uri.startswith(".")  # else a name such as `databricks`
-        return str(Path(uri).resolve()) if is_path else uri
+        is_name = uri == "uc" or uri.startswith("databricks")
+        return uri if is_name else str(Path(uri.removeprefix("file:")).resolve())
     if scheme.startswith("sqlite") and rest.startswith("/") and not rest.startswith("//"):
-        return f"{scheme}:///{Path(rest[1:]).resolve()}"
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        path, mark, query = rest[1:].partition("?")
+        return f"{scheme}:///{Path(path).resolve()}{mark}{query}"
+    place, _, query = rest.removeprefix(_user_info(uri)).partition("?")
+    kept = "&".join(pair for pair in query.split("&") if not _SECRET.search(pair.partition("=")[0]))
+    return f"{scheme}://{place}?{kept}" if kept else f"{scheme}://{place}"
+
+
+def _user_info(uri: str) -> str:
+    """User name and password of a URI with the `@` behind them, or nothing."""
+    scheme, _, rest = uri.partition("://")
+    place = rest.partition("?")[0]
+    if scheme in ("http", "https"):  # paths may hold an `@`, while a database's password may hold a `/`
+        place = place.partition("/")[0]
+    user, at, _ = place.rpartition("@")
+    return "" if rest.startswith("/") else user + at
+
+
+def _without_secrets(text: str, uri: str) -> str:
+    """A message of somebody else, who may quote the tracking URI in it."""
+    text = text.replace(uri, portable_uri(uri))
+    user_info = _user_info(uri)
+    return _USER_INFO.sub("://", text.replace(user_info, "") if user_info else text)
 
 
 class MlflowStore:
@@ -159,10 +182,10 @@ class MlflowStore:
         except Exception as error:
             raise StoreError(
                 f"could not {what} of run {self.run_id} at {portable_uri(self.tracking_uri)}: "
-                f"{_first_line(error)}"
+                f"{_without_secrets(_first_line(error), self.tracking_uri)[:_ERROR_CHARS]}"
             ) from error
 
 
 def _first_line(error: Any) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
