@@ -80,7 +80,7 @@ def _wrap(settings: Settings) -> bool:
     if targets is None:
         _logger.warning(
             "this MLflow has no ActiveRun or TrackingServiceClient.set_terminated where expected "
-            "(tested with mlflow 3.0 to 3.18): runs are not measured by themselves; "
+            "(tested with mlflow 3.1.3 to 3.17.2): runs are not measured by themselves; "
             "use mlflow_carbon.track(run_id=...) around them"
         )
         return False

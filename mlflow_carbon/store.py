@@ -27,10 +27,13 @@ __all__ = ["MlflowStore", "Point", "portable_uri"]
 _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
 _TAG_CHARS = 500
-_ERROR_CHARS = 300
 _NOTE_TAG = "mlflow.note.content"
-_SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)
-_USER_INFO = re.compile(r"://[^\s/@]*@")
+_WEB_USER = re.compile(r"(?<=://)[^\s/@]*@")
+# As SQLAlchemy reads it: a password may hold slashes. Not so in web addresses, whose paths may hold an @.
+_DATABASE_USER = re.compile(r"(?<=://)(?<!http://)(?<!https://)[^\s:/@]*(:[^\s@]*)?@")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;][^\s=&;]*(?:pass|pwd|token|secret|key|user)[^\s=&;]*=)[^\s&;'\")]*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,34 +47,20 @@ class Point:
 
 
 def portable_uri(uri: str) -> str:
-    """A tracking URI that holds from any folder and holds no user name, password or token."""
+    """A tracking URI that holds from any folder and holds no user name or password."""
     scheme, sep, rest = uri.partition("://")
     if not sep:
         is_name = uri == "uc" or uri.startswith("databricks")
         return uri if is_name else str(Path(uri.removeprefix("file:")).resolve())
     if scheme.startswith("sqlite") and rest.startswith("/") and not rest.startswith("//"):
-        path, mark, query = rest[1:].partition("?")
-        return f"{scheme}:///{Path(path).resolve()}{mark}{query}"
-    place, _, query = rest.removeprefix(_user_info(uri)).partition("?")
-    kept = "&".join(pair for pair in query.split("&") if not _SECRET.search(pair.partition("=")[0]))
-    return f"{scheme}://{place}?{kept}" if kept else f"{scheme}://{place}"
+        return f"{scheme}:///{Path(rest[1:]).resolve()}"
+    return _without_secrets(uri)
 
 
-def _user_info(uri: str) -> str:
-    """User name and password of a URI with the `@` behind them, or nothing."""
-    scheme, _, rest = uri.partition("://")
-    place = rest.partition("?")[0]
-    if scheme in ("http", "https"):  # paths may hold an `@`, while a database's password may hold a `/`
-        place = place.partition("/")[0]
-    user, at, _ = place.rpartition("@")
-    return "" if rest.startswith("/") else user + at
-
-
-def _without_secrets(text: str, uri: str) -> str:
-    """A message of somebody else, who may quote the tracking URI in it."""
-    text = text.replace(uri, portable_uri(uri))
-    user_info = _user_info(uri)
-    return _USER_INFO.sub("://", text.replace(user_info, "") if user_info else text)
+def _without_secrets(text: str) -> str:
+    """Text without the user info of its addresses and the values of parameters such as `password`."""
+    text = _WEB_USER.sub("", _DATABASE_USER.sub("", text))
+    return _SECRET_PARAMETER.sub(r"\1", text)
 
 
 class MlflowStore:
@@ -182,10 +171,10 @@ class MlflowStore:
         except Exception as error:
             raise StoreError(
                 f"could not {what} of run {self.run_id} at {portable_uri(self.tracking_uri)}: "
-                f"{_without_secrets(_first_line(error), self.tracking_uri)[:_ERROR_CHARS]}"
+                f"{_first_line(error)}"
             ) from error
 
 
 def _first_line(error: Any) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {_without_secrets(text[0])[:300]}" if text else type(error).__name__

@@ -12,7 +12,9 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.journal import Journal
@@ -23,6 +25,7 @@ from mlflow_carbon.session.publisher import Publisher
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from mlflow_carbon.session.delivery import Sink
@@ -59,6 +62,7 @@ class Meter:
         self._lock = threading.Lock()
         self._sessions: dict[str, tuple[Session, Publisher]] = {}
         self._ending: list[Session] = []
+        self._exit_by_s: float | None = None
 
     def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
         """Measure a run from now on; None if it is measured already or owned by a parent process."""
@@ -118,9 +122,13 @@ class Meter:
         for run_id in tuple(self._sessions):
             self.stop(run_id, status, end_run=end_runs)
         if not self.flush(timeout_s):
-            _logger.warning(
-                "not everything could be stored within %g s; run `mlflow-carbon recover` later", timeout_s
-            )
+            _logger.warning("not everything could be stored in time; run `mlflow-carbon recover` later")
+
+    def patience_s(self) -> float:
+        """What is left of the time that the end of a process may take; it starts with the first question."""
+        now_s = time.monotonic()
+        self._exit_by_s = self._exit_by_s or now_s + EXIT_S
+        return max(0.0, self._exit_by_s - now_s)
 
     def newest(self) -> Session | None:
         """The session that started last and still runs."""
@@ -177,6 +185,7 @@ def install(meter: Meter) -> Meter:
     """Make a meter this process's own, and stop its runs at exit and at SIGTERM."""
     if os.getpid() not in _METERS:
         atexit.register(_at_exit, os.getpid())
+        _before_pools_close(partial(_at_end_of_main, os.getpid()))
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_after_fork)
         _catch_sigterm()
@@ -208,10 +217,36 @@ def _owned_by_other(run_id: str) -> bool:
     return psutil.pid_exists(int(pid))
 
 
+def _before_pools_close(hook: Callable[[], None]) -> None:
+    """Call a hook when the main thread ends, before pools of threads refuse work and before `atexit`.
+
+    Artifact stores upload through such pools (S3), and a child of multiprocessing runs no `atexit`. Called
+    in reverse order, so the pools' own hook must be there first. Python keeps this for itself: where it
+    has moved, `atexit` remains.
+    """
+    import concurrent.futures.thread  # noqa: F401 - registers its hook
+
+    register = getattr(threading, "_register_atexit", None)
+    with suppress(RuntimeError):  # the interpreter is going down already
+        if register is not None:
+            register(hook)
+
+
+def _at_end_of_main(pid: int) -> None:
+    meter = _METERS.get(pid)
+    if meter is None or pid != os.getpid():
+        return
+    others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if others:  # they may still train: only what has ended is stored
+        meter.flush(meter.patience_s())
+    else:
+        meter.stop_all("", meter.patience_s())
+
+
 def _at_exit(pid: int) -> None:
     meter = _METERS.get(pid)
     if meter is not None and pid == os.getpid():
-        meter.stop_all("", EXIT_S)
+        meter.stop_all("", meter.patience_s())
 
 
 def _after_fork() -> None:

@@ -151,22 +151,20 @@ class Publisher:
 
     def _finish(self) -> None:
         session = self._session
+        self._load_previous()
         if session.recording is None:
             session.trouble("the run ended before the first reading")
             self._outbox.add(Tags({"carbon.error": "; ".join(session.troubles), "carbon.verdict": "warn"}))
-            if self._outbox.send():
-                session.journal.delete()
-            return
-        self._load_previous()
-        if self._previous is None:  # a total without the earlier segments would be wrong
+        elif self._previous is None:  # a total without the earlier segments would be wrong
             self._warn_unstored()
             return
-        self._look_around()
-        self._collect(self.costing or self._cost_offline())
-        self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
+        else:
+            self._look_around()
+            self._collect(self.costing or self._cost_offline())
+            self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
-        if self._outbox.send():
+        if self._outbox.send(last=True):
             session.journal.delete()
         elif self._sink is not None:
             self._warn_unstored()

@@ -66,12 +66,13 @@ def recover(
     except (KeyError, TypeError, ValueError) as error:
         detail = f"a record cannot be read: {type(error).__name__}: {error}"
         return Recovered(path=path, run_id="", outcome="failed", detail=detail)
-    if state.recording is None or not state.header.get("stored", True):
+    if not state.header.get("stored", True):
         path.unlink(missing_ok=True)
-        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no readings to store")
+        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no run to store it in")
+    is_empty = state.recording is None
     try:
         target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
-        items, figures = _deliveries(state, target, contents, costing)
+        items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
         if end_run:
             items.append(End(_status(state)))
         for item in items:
@@ -79,7 +80,14 @@ def recover(
     except StoreError as error:
         return Recovered(path=path, run_id=state.run_id, outcome="failed", detail=str(error))
     path.unlink(missing_ok=True)
-    return Recovered(path=path, run_id=state.run_id, outcome="stored", detail=figures)
+    outcome = "empty" if is_empty else "stored"
+    return Recovered(path=path, run_id=state.run_id, outcome=outcome, detail=figures)
+
+
+def _nothing() -> tuple[list[Delivery], str]:
+    """For a run that died before its first reading: it says so, and is ended like any other."""
+    error = "the process was killed before the first reading"
+    return [Tags({"carbon.error": error, "carbon.verdict": "warn"})], "no readings to store"
 
 
 def _deliveries(
