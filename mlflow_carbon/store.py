@@ -50,8 +50,8 @@ def portable_uri(uri: str) -> str:
     """A tracking URI that holds from any folder and holds no user name or password."""
     scheme, sep, rest = uri.partition("://")
     if not sep:
-        is_path = "/" in uri or uri.startswith(".")  # else a name such as `databricks`
-        return str(Path(uri).resolve()) if is_path else uri
+        is_name = uri == "uc" or uri.startswith("databricks")
+        return uri if is_name else str(Path(uri.removeprefix("file:")).resolve())
     if scheme.startswith("sqlite") and rest.startswith("/") and not rest.startswith("//"):
         return f"{scheme}:///{Path(rest[1:]).resolve()}"
     return _without_secrets(uri)
