@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import uuid
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
@@ -135,8 +134,9 @@ class track:  # noqa: N801 - a verb, used like a function
             session = begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
             if session is not None:
                 return session
-        name = f"block-{uuid.uuid4().hex[:12]}"
-        spec = RunSpec(run_id=name, parent_run_id=self._run_id, stored=False)
+        around = meter.active_sessions()  # so that a run does not count its own block as a stranger
+        parent = self._run_id or (around[-1].spec.run_id if around else None)
+        spec = RunSpec(run_id=f"block-{uuid.uuid4().hex[:12]}", parent_run_id=parent, stored=False)
         return meter_for(self._settings).start(spec, self._settings, None)
 
 
@@ -184,19 +184,17 @@ def count(unit: str, amount: float = 1) -> None:
     A count that is not a finite number of at least 0 is left out and shows as `carbon.error`.
     """
     for session in meter.active_sessions():  # a run around another contains its energy, so its units too
-        if math.isfinite(amount) and amount >= 0:
-            session.count(unit, amount)
-        else:
-            session.trouble(f"count of {unit!r}: expected a finite number of at least 0, got {amount!r}")
+        session.count(unit, amount)
 
 
 def log_step(step: int) -> None:
-    """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits."""
-    owner = meter.current()
+    """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits.
+
+    The figures are interpolated between the readings before and after, so no reading is made for it.
+    """
     stored = [session for session in meter.active_sessions() if session.spec.stored]
-    if owner is not None and stored:
+    if stored:
         stored[-1].mark(int(step))
-        owner.sampler.poke()
 
 
 def snapshot() -> RunFootprint | None:
