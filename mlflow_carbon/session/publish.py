@@ -10,7 +10,6 @@ import io
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import __version__
@@ -158,25 +157,26 @@ def _power_since(snapshot: Snapshot) -> float | None:
     return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
 
 
-def step_points(marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
+def step_points(marks: Sequence[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
     """The `carbon/step/*` points of training steps, between the two readings around each."""
-    points: list[Point] = []
-    # Hundreds of steps may lie between the same two readings, which are costed once.
-    for _, group in groupby(marks, key=lambda mark: (id(mark.before), id(mark.after))):
-        same = list(group)
-        before = total(previous, costing.footprint(same[0].before))
-        after = total(previous, costing.footprint(same[0].after))
+    points = []
+    # Marks between the same two readings share their series; costing one of a long run takes a while.
+    told: dict[int, RunFootprint] = {}
+    for mark in marks:
+        for series in (mark.before, mark.after):
+            if id(series) not in told:
+                told[id(series)] = total(previous, costing.footprint(series))
+        before, after = told[id(mark.before)], told[id(mark.after)]
         for name in ("energy_kwh", "emissions_gco2e"):
             low, high = getattr(before, name) or 0.0, getattr(after, name) or 0.0
-            points += [
+            points.append(
                 Point(
                     key=f"carbon/step/{name}",
                     value=low + (high - low) * mark.ratio,
                     step=mark.step,
                     t_ms=mark.t_wall_ns // 1_000_000,
                 )
-                for mark in same
-            ]
+            )
     return points
 
 
