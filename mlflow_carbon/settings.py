@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -70,6 +70,12 @@ class Settings:
     detail: bool = False
     zone_source: str = ""
     pue_source: str = "default"
+
+    def sensing_of(self, other: Settings) -> Settings:
+        """The other settings, measured as these say: sensors and sampler are shared by all runs."""
+        return replace(
+            other, period_s=self.period_s, cpu_power_w=self.cpu_power_w, ram_power_w=self.ram_power_w
+        )
 
 
 _CHOICES = {"grid": ("auto", "annual", "gb"), "privacy": ("hashed", "full", "off")}

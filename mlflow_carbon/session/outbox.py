@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.session.delivery import deliver
+from mlflow_carbon.session.delivery import File, deliver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,10 @@ class SentUpTo:
 class Outbox:
     """Deliveries in order, to a sink that may be down.
 
+    Artifacts often have a store of their own, with other credentials than the server's: a refused one lets
+    the figures behind it pass, and is put aside until the end. Where one is refused the next ones are not
+    tried, since each try may take minutes.
+
     Args:
         sink: Where they go; None: nowhere, which counts as delivered.
         journal: Where it is noted what has been stored, so that `recover` does not store it again.
@@ -42,6 +46,7 @@ class Outbox:
         self._sink = sink
         self._journal = journal
         self._items: list[Delivery | SentUpTo] = []
+        self._refused: list[File] = []
         self._failures = 0
 
     def add(self, *items: Delivery | SentUpTo) -> None:
@@ -52,25 +57,43 @@ class Outbox:
         """Put several things at the end."""
         self._items += items
 
-    def send(self) -> bool:
-        """Deliver until the sink refuses; whether everything is out."""
+    def send(self, *, last: bool = False) -> bool:
+        """Deliver until the sink refuses figures; whether everything is out.
+
+        Args:
+            last: Whether to try refused artifacts once more.
+        """
+        if last:
+            self._items += self._refused
+            self._refused = []
         while self._items:
+            item = self._items[0]
             try:
-                self._deliver(self._items[0])
+                self._deliver(item)
             except StoreError as error:
-                self._failures += 1
-                _logger.log(logging.WARNING if self._failures == 1 else logging.DEBUG, "%s", error)
-                return False
+                self._complain(error)
+                if not isinstance(item, File):
+                    self._failures += 1
+                    return False
+                self._refused.append(item)
             self._items.pop(0)
         self._failures = 0
-        return True
+        return not self._refused
 
     def pause_s(self) -> float:
         """Seconds to wait before sending again."""
         return _RETRY_S[min(self._failures, len(_RETRY_S)) - 1] if self._failures else _PAUSE_S
 
+    def _complain(self, error: StoreError) -> None:
+        is_first = not self._failures and not self._refused
+        _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s", error)
+
     def _deliver(self, item: Delivery | SentUpTo) -> None:
         if isinstance(item, SentUpTo):
             self._journal.append("sent", t=item.t_ns)
         elif self._sink is not None:
+            if isinstance(item, File) and self._refused:
+                raise StoreError(
+                    f"carbon/{item.name} waits, since carbon/{self._refused[0].name} was refused"
+                )
             deliver(self._sink, item)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from mlflow_carbon import journal
+from mlflow_carbon.sampler import SystemClock
+from mlflow_carbon.sensors import Discovery
 from mlflow_carbon.session import recovery
-from mlflow_carbon.session.live import RunSpec
+from mlflow_carbon.session.final import Usage
+from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.session.meter import Meter
 from mlflow_carbon.settings import Settings
 from tests.fakes import ConstantPower, MemorySink, costing, surroundings
@@ -170,6 +175,7 @@ def test_a_read_only_home_degrades_with_a_warning(tmp_path):
     _run(_meter(blocked), sink)
     assert sink.last()["carbon/energy_kwh"] > 0
     assert "journal" in sink.tags["carbon.error"]
+    assert str(tmp_path) not in sink.tags["carbon.error"], "a path may name the user"
     assert sink.tags["carbon.verdict"] == "warn"
 
 
@@ -216,3 +222,65 @@ def test_a_live_journal_is_not_an_orphan(tmp_path):
     assert len(list(journal.live(tmp_path))) == 1
     meter.stop("run1", "FINISHED")
     assert meter.flush(10)
+
+
+def _recovered(path, sink):
+    return recovery.recover(
+        path, sink=lambda _run_id, _uri: sink, costing=lambda _s, _e: costing(), end_run=True
+    )
+
+
+def test_a_run_that_dies_before_its_first_reading_is_ended(tmp_path):
+    """`recover` leaves no run RUNNING, even where there is nothing to store."""
+    session = Session(
+        RunSpec(run_id="run1"),
+        FAST,
+        journal=journal.Journal(tmp_path, "run1", host="here"),
+        clock=SystemClock(),
+        cpu_times=lambda: Usage(process_s=0, own_s=0, machine_s=0),
+    )
+    session.start()
+    session.journal.close()
+    sink = MemorySink()
+    (path,) = tmp_path.glob("*.jsonl")
+    sink.down = True
+    assert _recovered(path, sink).outcome == "failed"
+    assert path.exists()
+    sink.down = False
+    assert _recovered(path, sink).outcome == "empty"
+    assert sink.status == "KILLED"
+    assert sink.tags["carbon.verdict"] == "warn"
+    assert not path.exists()
+
+
+def test_a_run_killed_before_its_first_reading_is_ended(tmp_path):
+    """A run that SIGTERM stops while the sensors are still looked for does not stay RUNNING."""
+    found = threading.Event()
+
+    def slow():
+        found.wait(30)
+        return Discovery(sensors=(), absences=(), channels=())
+
+    meter = Meter(FAST, replace(surroundings(tmp_path), discover=slow))
+    sink = MemorySink()
+    meter.start(RunSpec(run_id="run1"), FAST, sink)
+    meter.stop("run1", "KILLED", end_run=True)
+    try:
+        assert meter.flush(10)
+    finally:
+        found.set()
+    assert sink.status == "KILLED"
+    assert "before the first reading" in sink.tags["carbon.error"]
+
+
+def test_readings_that_cannot_be_costed_are_kept(tmp_path):
+    """Where no costing could be made the journal stays, and `recover` stores the energy later."""
+
+    def broken(_settings, _start_s, _end_s):
+        raise OSError("the tables are gone")
+
+    _run(Meter(FAST, replace(surroundings(tmp_path, [ConstantPower()]), costing=broken)), MemorySink())
+    (path,) = tmp_path.glob("*.jsonl")
+    sink = MemorySink()
+    assert _recovered(path, sink).outcome == "stored"
+    assert sink.last()["carbon/energy_kwh"] > 0
