@@ -276,6 +276,22 @@ def test_wrong_arguments_raise_at_the_call_and_wrong_variables_only_warn(run_env
     assert run.data.metrics["carbon/energy_kwh"] > 0
 
 
+def test_a_home_that_cannot_be_found_stops_nothing(run_env):
+    """A state folder that makes no sense costs the figures, with a warning, and never the run."""
+    done = script(
+        """
+        os.environ["MLFLOW_CARBON_HOME"] = "~nobody-of-this-name/state"
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(0.1)
+        """,
+        run_env,
+    )
+    assert "measuring failed" in done.stderr
+    (run,) = runs(run_env)
+    assert run.info.status == "FINISHED"
+
+
 def test_track_measures_without_mlflow(run_env):
     """`track` returns figures for a block and for each call of a function, with no run anywhere."""
     script(
