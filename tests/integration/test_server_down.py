@@ -69,7 +69,7 @@ def test_a_server_that_dies_in_mid_run_costs_the_user_nothing(run_env, tracking_
     env = run_env | {
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # a slow server must not be asked twice for a run
     }
     body = """
 import time
