@@ -96,11 +96,13 @@ class Sampler:
             self._retiring = self._thread is not None
             self._changed.notify_all()
 
-    def poke(self) -> None:
-        """Ask for a tick now."""
+    def poke(self, *, unless_within_s: float = 0.0) -> None:
+        """Ask for a tick now, unless the last one is as fresh as that."""
         with self._changed:
-            self._poked = True
-            self._changed.notify_all()
+            fresh_ns = unless_within_s * NS_PER_S
+            if self._last is None or self._clock.monotonic_ns() - self._last.t_mono_ns >= fresh_ns:
+                self._poked = True
+                self._changed.notify_all()
 
     def wait_for_tick(self, since_ns: int, timeout_s: float) -> bool:
         """Wait until a tick at or after `since_ns` has been handed out; False after the timeout."""

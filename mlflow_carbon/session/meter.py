@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.session.publisher import Surroundings
     from mlflow_carbon.settings import Settings
 
-__all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "install"]
+__all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "innermost", "install"]
 
 _logger = logging.getLogger(__name__)
 
@@ -82,6 +82,11 @@ class Meter:
             publisher = Publisher(session, sink, surroundings=self._surroundings, worker=self.worker)
             self._sessions[spec.run_id] = (session, publisher)
         session.start()
+        if session.journal.trouble:
+            _logger.warning(
+                "mlflow-carbon: %s; the run is measured, but could not be recovered after a crash",
+                session.journal.trouble,
+            )
         self.sampler.subscribe(session)
         self.worker.submit(publisher.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
@@ -208,6 +213,12 @@ def active_sessions() -> tuple[Session, ...]:
     meter = current()
     newest = meter.newest() if meter is not None else None
     return (newest,) if newest is not None else ()
+
+
+def innermost() -> Session | None:
+    """The session that this context is in, if any."""
+    sessions = _alive(_ACTIVE.get())
+    return sessions[-1] if sessions else None
 
 
 def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:

@@ -157,12 +157,16 @@ def _power_since(snapshot: Snapshot) -> float | None:
     return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
 
 
-def step_points(marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
+def step_points(marks: Sequence[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
     """The `carbon/step/*` points of training steps, between the two readings around each."""
     points = []
+    # Marks between the same two readings share their series; costing one of a long run takes a while.
+    told: dict[int, RunFootprint] = {}
     for mark in marks:
-        before = total(previous, costing.footprint(mark.before))
-        after = total(previous, costing.footprint(mark.after))
+        for series in (mark.before, mark.after):
+            if id(series) not in told:
+                told[id(series)] = total(previous, costing.footprint(series))
+        before, after = told[id(mark.before)], told[id(mark.after)]
         for name in ("energy_kwh", "emissions_gco2e"):
             low, high = getattr(before, name) or 0.0, getattr(after, name) or 0.0
             points.append(

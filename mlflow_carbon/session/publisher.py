@@ -97,6 +97,11 @@ class Publisher:
         self.costed = threading.Event()
         """Set when it is known what energy costs here."""
 
+    @property
+    def knows_the_past(self) -> bool:
+        """Whether figures so far can be told: not before the earlier ones of a resumed run are read."""
+        return self._previous is not None or self._sink is None or not self._session.spec.resumed
+
     def begin(self) -> None:
         """First job of a session: costing, environment, first tags. The network comes last."""
         session = self._session

@@ -276,6 +276,22 @@ def test_wrong_arguments_raise_at_the_call_and_wrong_variables_only_warn(run_env
     assert run.data.metrics["carbon/energy_kwh"] > 0
 
 
+def test_a_home_that_cannot_be_found_stops_nothing(run_env):
+    """A state folder that makes no sense costs the figures, with a warning, and never the run."""
+    done = script(
+        """
+        os.environ["MLFLOW_CARBON_HOME"] = "~nobody-of-this-name/state"
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(0.1)
+        """,
+        run_env,
+    )
+    assert "measuring failed" in done.stderr
+    (run,) = runs(run_env)
+    assert run.info.status == "FINISHED"
+
+
 def test_track_measures_without_mlflow(run_env):
     """`track` returns figures for a block and for each call of a function, with no run anywhere."""
     script(
@@ -458,3 +474,54 @@ def test_a_forked_child_ends_at_sigterm_as_ever(run_env):
         """,
         run_env,
     )
+
+
+def test_blocks_and_the_runs_around_them_do_not_share_the_machine(run_env):
+    """A block in a run and a run in a block are one workload; three nested runs are one, too."""
+    script(
+        """
+        mlflow_carbon.autolog()
+        with mlflow.start_run(run_name="holds a block"):
+            with mlflow_carbon.track():
+                work()
+        with mlflow_carbon.track():
+            with mlflow.start_run(run_name="in a block"):
+                work()
+        with mlflow.start_run(run_name="a"), mlflow.start_run(run_name="b", nested=True):
+            with mlflow.start_run(run_name="c", nested=True):
+                work()
+        """,
+        run_env,
+    )
+    shared = {name for name, run in by_name(run_env).items() if "carbon.shared" in run.data.tags}
+    assert shared == set()
+
+
+def test_no_verb_raises_or_floods_whatever_it_is_given(run_env):
+    """Wrong counts and steps are left out and said; a step for each batch does not make a reading each."""
+    script(
+        """
+        import numpy as np
+        from mlflow_carbon.session import meter
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(1)
+            for wrong in (None, "many", float("nan"), [1, 2], 10**400):
+                mlflow_carbon.count("image", wrong)
+                mlflow_carbon.log_step(wrong)
+            mlflow_carbon.count("image", np.float32(3))
+            before = meter.current().sampler._seq
+            end = time.monotonic() + 2
+            step = 0
+            while time.monotonic() < end:
+                mlflow_carbon.log_step(step)
+                step += 1
+                time.sleep(0.01)
+            assert meter.current().sampler._seq - before <= 8
+        """,
+        run_env,
+    )
+    (run,) = runs(run_env)
+    assert _footprint(run, run_env)["total"]["functional_units"] == 3
+    assert "count of" in run.data.tags["carbon.error"]
+    assert run.data.metrics["carbon/step/energy_kwh"] > 0
