@@ -137,11 +137,11 @@ class MlflowStore:
             found = self._mlflow().list_artifacts(self.run_id, "carbon")
         return [Path(entry.path).name for entry in found]
 
-    def end(self, status: str) -> None:
-        """End the run with a status, where it is still running."""
+    def end(self, status: str, t_ms: int | None = None) -> None:
+        """End the run with a status, where it is still running; `t_ms` is when it ended, None for now."""
         with self._translated("end the run"):
             if self._run().info.status in ("RUNNING", "SCHEDULED"):
-                self._mlflow().set_terminated(self.run_id, status)
+                self._mlflow().set_terminated(self.run_id, status, t_ms)
 
     def exists(self) -> bool:
         """Whether the run can be read."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mlflow_carbon import settings as setup
 from mlflow_carbon.assembly import check_zone, meter_for
+from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.session import final, meter
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
@@ -37,23 +39,30 @@ R = TypeVar("R")
 
 
 def resolved(overrides: Overrides) -> Settings:
-    """Settings from arguments, environment and file; problems of the last two are warned about once.
+    """Settings from arguments, environment and file.
+
+    What is wrong in the last two is left out, warned about once, and becomes a finding of each run.
 
     Raises:
         SettingsError: If an argument is wrong, or names a zone that nobody knows.
     """
     settings, problems = setup.resolve(overrides)
+    if settings.zone is not None:
+        try:
+            check_zone(settings.zone)
+        except ZoneError as error:
+            if settings.zone_source == "argument":
+                raise
+            problems.append(f"{settings.zone_source}: {error}")
+            settings = replace(settings, zone=None, zone_source="")
     for problem in problems:
         _warn_once(problem)
-    zone = overrides.get("zone")
-    if zone is not None:
-        check_zone(zone)
-    return settings
+    return replace(settings, problems=tuple(f"setting left out: {problem}" for problem in problems))
 
 
 @functools.cache
 def _warn_once(problem: str) -> None:
-    _logger.warning("%s", problem)
+    _logger.warning("mlflow-carbon: setting left out: %s", problem)
 
 
 def begin(

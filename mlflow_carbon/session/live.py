@@ -97,7 +97,7 @@ class Session:
         self.phases = PhaseClock(clock.monotonic_ns)
         self.recording: Recording | None = None
         self.absences: tuple[dict[str, str], ...] = ()
-        self.troubles: list[str] = []
+        self.troubles: list[str] = list(settings.problems)
         self.units: dict[str, float] = {}
         self.began = Began(mono_ns=0, wall_ns=0, cpu=_NOTHING)
         self.ended: Ended | None = None

@@ -82,6 +82,11 @@ class Meter:
             publisher = Publisher(session, sink, surroundings=self._surroundings, worker=self.worker)
             self._sessions[spec.run_id] = (session, publisher)
         session.start()
+        if session.journal.trouble:
+            _logger.warning(
+                "mlflow-carbon: %s; the run is measured, but could not be recovered after a crash",
+                session.journal.trouble,
+            )
         self.sampler.subscribe(session)
         self.worker.submit(publisher.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))

@@ -74,7 +74,7 @@ def recover(
         target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
         items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
         if end_run:
-            items.append(End(_status(state)))
+            items.append(End(_status(state), _end_ms(state)))
         for item in items:
             deliver(target, item)
     except StoreError as error:
@@ -128,6 +128,12 @@ def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
 
 def _status(state: Replay) -> str:
     return str(state.end.get("status") or _KILLED) if state.end is not None else _KILLED
+
+
+def _end_ms(state: Replay) -> int:
+    """When the run ended: at its recorded end, else at its last reading; not when it is recovered."""
+    start_ns, wall_ns = int(state.header["start_mono_ns"]), int(state.header["start_wall_ns"])
+    return (wall_ns + state.end_ns - start_ns) // 1_000_000
 
 
 def _span_s(state: Replay) -> tuple[int, int]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from projects.mnist.config import Config
 
-EPOCHS = 3
+EPOCHS = 4
 PARAMS = {
     "trainer": "baseline",
     "epochs": str(EPOCHS),

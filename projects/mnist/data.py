@@ -123,6 +123,11 @@ def load(
                 return _from_directory(directory, files)
             except DataError as error:
                 say(f"{error}; looking elsewhere")
+        elif directory != where:
+            say(
+                f"MLFLOW_CARBON_DATA: expected the four MNIST files in {directory}, "
+                f"got no {files[0].name}; looking elsewhere (or give -P data_dir=FOLDER)"
+            )
     return _from_directory(where, files) if _download(files, where, mirrors) else digits()
 
 

@@ -85,7 +85,8 @@ class Log:
         self.trouble = ""
         self._known = frozenset(run.data.params)
         self._footprint = mlflow_carbon.snapshot()
-        self._started = (time.perf_counter(), time.process_time())
+        self._lap_started_s = time.perf_counter()
+        self._cpu_started_s = time.process_time()
         self._last: dict[str, float] = {}
         self._stored = True
 
@@ -127,12 +128,18 @@ class Log:
         mlflow_carbon.log_step(epoch)
         print(
             f"epoch {epoch}: loss {values['train/loss']:.4f}, test accuracy {values['test/accuracy']:.2%}, "
-            f"{time.perf_counter() - self._started[0]:.1f} s"
+            f"{self._lap_s():.1f} s"
             + (f", {energy_kwh:#.3g} kWh" if energy_kwh is not None else "")
             + (f", {emissions_gco2e:#.3g} gCO2e" if emissions_gco2e is not None else "")
             + (f" ({now.basis})" if now else ", energy not measured"),
             flush=True,
         )
+
+    def _lap_s(self) -> float:
+        """Seconds since the last call, as the energy beside it; first since the start."""
+        now_s = time.perf_counter()
+        lap_s, self._lap_started_s = now_s - self._lap_started_s, now_s
+        return lap_s
 
     def model(self, model: torch.nn.Module, *, dtype: str, shape: tuple[int, ...]) -> None:
         """Log the final model, which takes images of a dtype and shape.
@@ -170,8 +177,10 @@ class Log:
     def finish(self) -> int:
         """Print the summary. Returns 1 if the tracking server does not have the whole run, else 0."""
         print("\n".join(_summary(self._footprint, self._last, run_id=self.run_id)))
-        cpu_s = time.process_time() - self._started[1]
+        cpu_s = time.process_time() - self._cpu_started_s
         print(f"CPU time   {cpu_s:.1f} s of this process since the run began")
+        if self._footprint is not None and self._footprint.verdict == "warn":
+            print("verdict    warn: the findings are in the run's note")
         if self.trouble or not self._stored:
             reason = self.trouble or f"not stored within {_FLUSH_TIMEOUT_S:g} s"
             say(f"the tracking server lacks a part of this run ({reason}); send it: mlflow-carbon recover")

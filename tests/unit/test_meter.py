@@ -43,13 +43,15 @@ def _run(meter, sink, seconds=0.4, run_id="run1", **spec):
 
 
 def test_a_run_ends_with_its_energy(tmp_path):
-    """100 W for the length of the run is that many joules, less the time before the first reading."""
+    """100 W for the covered part of the run is that many joules, and each kWh emits 200 g."""
     sink = MemorySink()
     session = _run(_meter(tmp_path), sink)
+    figures = json.loads(sink.files["footprint.json"])["total"]
     seconds = (session.end_ns - session.start_ns) / 1e9
+    assert figures["duration_s"] == pytest.approx(seconds)
     energy_j = sink.last()["carbon/energy_kwh"] * 3.6e6
-    assert energy_j == pytest.approx(100 * seconds, abs=100 * 0.15)
-    assert energy_j <= 100 * seconds
+    assert energy_j == pytest.approx(100 * seconds * figures["coverage_ratio"], rel=1e-6)
+    assert 0 < energy_j <= 100 * seconds
     assert sink.last()["carbon/emissions_gco2e"] == pytest.approx(energy_j / 3.6e6 * 200)
 
 
@@ -84,9 +86,8 @@ def test_the_samples_artifact_holds_every_reading_in_the_schemas_columns(tmp_pat
     assert head["schema"] == "1.0"
     assert head["channels"][0]["id"] == "fake:cpu"
     assert set(rows[0]) >= {"seq", "t_mono_ns", "t_wall_ns", "t_read_ns", "channel", "kind", "energy_uj"}
-    inside = [r for r in rows if r["t_mono_ns"] <= session.end_ns]
-    energy_uj = inside[-1]["energy_uj"] - inside[0]["energy_uj"]
-    assert energy_uj / 3.6e12 == pytest.approx(sink.last()["carbon/energy_kwh"], rel=0.2)
+    covered_s = (session.end_ns - rows[0]["t_mono_ns"]) / 1e9  # the counter grows by 100 W all the time
+    assert 100 * covered_s / 3.6e6 == pytest.approx(sink.last()["carbon/energy_kwh"], rel=1e-3)
 
 
 def test_a_parent_includes_its_children(tmp_path):
@@ -192,7 +193,8 @@ def test_steps_are_interpolated_between_readings(tmp_path):
     assert meter.flush(10)
     energies = [p.value for p in sink.points if p.key == "carbon/step/energy_kwh"]
     assert len(energies) == 3
-    assert 0 < energies[0] < energies[1] < energies[2] < sink.last()["carbon/energy_kwh"]
+    assert energies == sorted(energies)
+    assert 0 <= energies[0] < energies[2] <= sink.last()["carbon/energy_kwh"]
 
 
 def test_phases_and_other_add_up_to_the_run(tmp_path):
@@ -211,7 +213,7 @@ def test_phases_and_other_add_up_to_the_run(tmp_path):
     assert set(rows) == {"forward", "backward", "other"}
     total_j = sum(r["energy_j"] for r in rows.values())
     assert total_j == pytest.approx(sink.last()["carbon/energy_kwh"] * 3.6e6, rel=1e-3)
-    assert rows["forward"]["energy_j"] == pytest.approx(20, rel=0.5)
+    assert 0 < rows["backward"]["energy_j"] <= 1.01 * 100 * rows["backward"]["time_s"]
 
 
 def test_a_live_journal_is_not_an_orphan(tmp_path):
@@ -303,3 +305,17 @@ def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
     assert figures.zone == "XX"
     meter.stop("run1", "FINISHED")
     assert meter.flush(10)
+
+
+def test_an_end_that_fails_stops_the_readings(tmp_path):
+    """A bug in the last piece costs the figures of the run, which stay in its journal, and nothing after it."""
+
+    def fail(*_):
+        raise OSError("nobody expected this")
+
+    meter = Meter(FAST, replace(surroundings(tmp_path, (ConstantPower(),)), costing=fail))
+    _run(meter, MemorySink(), 0.2)
+    assert meter.worker.drain(10)
+    assert meter.sampler._listeners == []
+    assert meter.is_idle()
+    assert len(journal.orphans(tmp_path)) == 1
