@@ -288,6 +288,20 @@ def test_readings_that_cannot_be_costed_are_kept(tmp_path):
     assert sink.last()["carbon/energy_kwh"] > 0
 
 
+def test_an_end_that_fails_stops_the_readings(tmp_path):
+    """A bug in the last piece costs the figures of the run, which stay in its journal, and nothing after it."""
+
+    def fail(*_):
+        raise OSError("nobody expected this")
+
+    meter = Meter(FAST, replace(surroundings(tmp_path, (ConstantPower(),)), costing=fail))
+    _run(meter, MemorySink(), 0.2)
+    assert meter.worker.drain(10)
+    assert meter.sampler._listeners == []
+    assert meter.is_idle()
+    assert len(journal.orphans(tmp_path)) == 1
+
+
 def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
     """While the store of another run holds the worker up, a block has its figures at once."""
     hanging = MemorySink()
@@ -305,17 +319,3 @@ def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
     assert figures.zone == "XX"
     meter.stop("run1", "FINISHED")
     assert meter.flush(10)
-
-
-def test_an_end_that_fails_stops_the_readings(tmp_path):
-    """A bug in the last piece costs the figures of the run, which stay in its journal, and nothing after it."""
-
-    def fail(*_):
-        raise OSError("nobody expected this")
-
-    meter = Meter(FAST, replace(surroundings(tmp_path, (ConstantPower(),)), costing=fail))
-    _run(meter, MemorySink(), 0.2)
-    assert meter.worker.drain(10)
-    assert meter.sampler._listeners == []
-    assert meter.is_idle()
-    assert len(journal.orphans(tmp_path)) == 1
