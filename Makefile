@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fast check format lock lowest docs clean
+.PHONY: help run test fast check format lock lowest docs pictures clean
 
 VENV ?= .venv
 PYTHON ?=
@@ -56,6 +56,10 @@ format: ## Format the code and mend what ruff can mend
 docs: ## Write the generated reference pages again
 	@$(setup) train,ui,dev "$(PYTHON)"
 	$(call tool,python) docs/generate.py
+
+pictures: ## Make the pictures of the docs again: two trainings and Chromium, some minutes
+	@$(setup) train,ui,dev "$(PYTHON)"
+	$(call tool,python) docs/screenshots.py
 
 lock: ## Resolve requirements.lock again (for the Dockerfile)
 	@$(setup) train,ui,dev "$(PYTHON)"

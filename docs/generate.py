@@ -41,8 +41,8 @@ every 5 s in the first ten minutes, then every 10 s, doubling beyond 2000 points
 by `log_step()` at the training step it is given. The trainer adds `carbon/wait_s` and
 `carbon/intensity_{initial,training}_gco2e_per_kwh` where it waited for a cleaner grid.
 
-Points are sent in batches: every 5 s in the first minute of a run, then every 15 s, since each call costs the
-store milliseconds of CPU. On disk each reading is at once
+Points are sent in batches: every 5 s at first and less often as a run goes on, at most 30 s apart, since each
+call costs the store milliseconds of CPU. On disk each reading is at once
 ([what happens on failure](../decisions/0007-what-happens-on-failure.md)).
 """
 

@@ -51,11 +51,21 @@ def journal_folder() -> Path:
 
 
 def meter_for(settings: Settings) -> meter.Meter:
-    """The meter of this process: the running one, or a new one if there is none or it is idle and differs."""
+    """The meter of this process, which all runs share; a new one where an idle one has other sensors.
+
+    While runs are measured with other sensor settings, those stay, with a warning.
+    """
     with _lock:
         existing = meter.current()
-        if existing is not None and (existing.settings == settings or not existing.is_idle()):
-            return existing
+        if existing is not None:
+            if existing.settings.sensing_of(settings) == settings:
+                return existing
+            if not existing.is_idle():
+                _logger.warning(
+                    "a run is measured already: its period_s, cpu_power_w and ram_power_w apply here too"
+                )
+                return existing
+            existing.retire()
         surroundings = Surroundings(
             discover=lambda: discover(settings),
             costing=costing,

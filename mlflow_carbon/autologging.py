@@ -54,8 +54,7 @@ def autolog(*, disable: bool = False, silent: bool = False, **overrides: Unpack[
         _logger.warning("MLFLOW_CARBON_DISABLE is set: no run will be measured")
         return
     if _wrap(settings):
-        meter_for(settings).sampler.warm_up()
-        _attach(settings)
+        _guarded(_attach, settings)
 
 
 def is_supported() -> bool:
@@ -80,7 +79,7 @@ def _wrap(settings: Settings) -> bool:
     if targets is None:
         _logger.warning(
             "this MLflow has no ActiveRun or TrackingServiceClient.set_terminated where expected "
-            "(tested with mlflow 3.0 to 3.18): runs are not measured by themselves; "
+            "(tested with mlflow 3.1.3 to 3.17.2): runs are not measured by themselves; "
             "use mlflow_carbon.track(run_id=...) around them"
         )
         return False
@@ -142,9 +141,11 @@ def _terminated(_client: Any, run_id: str, status: str | None = None, *_args: An
 
 
 def _attach(settings: Settings) -> None:
-    """Measure a run that is already active, from now on."""
+    """Look for sensors ahead of the first run, and measure one that is already active from now on."""
     import mlflow
+
+    meter_for(settings).sampler.warm_up()
 
     run = mlflow.active_run()
     if run is not None:
-        _guarded(_started, settings, run)
+        _started(settings, run)

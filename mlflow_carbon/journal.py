@@ -9,6 +9,7 @@ records are kept in memory and the reason is kept in `trouble`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Contents", "Journal", "header", "is_live", "live", "orphans", "read"]
+
+_logger = logging.getLogger(__name__)
 
 _SPILL_LIMIT = 200_000  # records kept in memory where the disk refuses: two days at 1 Hz
 _SUFFIX = ".jsonl"
@@ -63,7 +66,9 @@ class Journal:
         try:
             self.path, self._fd = _create(folder, f"{_plain(run_id)}.{_plain(host)}.{os.getpid()}")
         except OSError as error:
-            self.trouble = f"the journal cannot be written: {error.strerror or error} ({folder})"
+            # Without the folder: this becomes a tag, and a path may name the user.
+            self.trouble = f"the journal cannot be written: {_reason(error)}; set MLFLOW_CARBON_HOME"
+            _logger.warning("%s (now %s)", self.trouble, folder)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write one record with one system call."""
@@ -78,7 +83,7 @@ class Journal:
                 try:
                     _write_all(self._fd, line)
                 except OSError as error:
-                    self.trouble = f"the journal cannot be written: {error.strerror or error}"
+                    self.trouble = f"the journal cannot be written: {_reason(error)}"
                 else:
                     return
             if len(self._spill) < _SPILL_LIMIT:
@@ -91,7 +96,7 @@ class Journal:
             try:
                 getattr(os, "fdatasync", os.fsync)(fd)
             except OSError as error:
-                self.trouble = f"the journal cannot be synced: {error.strerror or error}"
+                self.trouble = f"the journal cannot be synced: {_reason(error)}"
 
     def contents(self) -> Contents:
         """Everything written so far, from disk and from memory."""
@@ -207,6 +212,10 @@ def _create(folder: Path, stem: str) -> tuple[Path, int]:
             path.unlink(missing_ok=True)
             raise
         return path, fd
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _write_all(fd: int, line: bytes) -> None:

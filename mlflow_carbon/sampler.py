@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_carbon.core.units import NS_PER_S
@@ -60,6 +61,7 @@ class Sampler:
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
         self._poked = False
+        self._retiring = False
         self._seq = 0
         self._last: Tick | None = None
         self.discovery: Discovery | None = None
@@ -69,6 +71,7 @@ class Sampler:
     def warm_up(self) -> None:
         """Start the thread, which looks for sensors and then waits for a listener."""
         with self._changed:
+            self._retiring = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mlflow-carbon-sampler", daemon=True)
                 self._thread.start()
@@ -87,11 +90,19 @@ class Sampler:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
-    def poke(self) -> None:
-        """Ask for a tick now."""
+    def retire(self) -> None:
+        """Let the thread end and the sensors go; the next listener starts both again."""
         with self._changed:
-            self._poked = True
+            self._retiring = self._thread is not None
             self._changed.notify_all()
+
+    def poke(self, *, unless_within_s: float = 0.0) -> None:
+        """Ask for a tick now, unless the last one is as fresh as that."""
+        with self._changed:
+            fresh_ns = unless_within_s * NS_PER_S
+            if self._last is None or self._clock.monotonic_ns() - self._last.t_mono_ns >= fresh_ns:
+                self._poked = True
+                self._changed.notify_all()
 
     def wait_for_tick(self, since_ns: int, timeout_s: float) -> bool:
         """Wait until a tick at or after `since_ns` has been handed out; False after the timeout."""
@@ -108,6 +119,8 @@ class Sampler:
         deadline_ns = self._clock.monotonic_ns()
         while True:
             deadline_ns = self._wait(deadline_ns)
+            if self._is_over():
+                break
             tick = self._tick(discovery.sensors)
             for listener in tuple(self._listeners):
                 self._hand_out(listener, tick, discovery)
@@ -115,11 +128,21 @@ class Sampler:
             with self._changed:
                 self._last = tick
                 self._changed.notify_all()
+        for sensor in discovery.sensors:
+            with suppress(Exception):  # of no use any more; not even its failure is
+                sensor.close()
+
+    def _is_over(self) -> bool:
+        with self._changed:
+            if not self._retiring:
+                return False
+            self._thread, self._retiring = None, False
+            return True
 
     def _wait(self, deadline_ns: int) -> int:
         """Sleep until the next beat or a poke; return the beat after that."""
         with self._changed:
-            while not self._poked:
+            while not self._poked and not self._retiring:
                 if not self._listeners:
                     self._changed.wait()
                     deadline_ns = self._clock.monotonic_ns()

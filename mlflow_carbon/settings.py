@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -57,6 +57,7 @@ class Settings:
         detail: Log every number of the footprint as a metric, not only the default twelve.
         zone_source: Where the zone came from: `argument`, `environment`, `file` or empty.
         pue_source: Where the PUE came from, as above or `default`.
+        problems: What was left out of environment and file because it was wrong; each run says so.
     """
 
     zone: str | None = None
@@ -70,6 +71,13 @@ class Settings:
     detail: bool = False
     zone_source: str = ""
     pue_source: str = "default"
+    problems: tuple[str, ...] = field(default=(), compare=False)
+
+    def sensing_of(self, other: Settings) -> Settings:
+        """The other settings, measured as these say: sensors and sampler are shared by all runs."""
+        return replace(
+            other, period_s=self.period_s, cpu_power_w=self.cpu_power_w, ram_power_w=self.ram_power_w
+        )
 
 
 _CHOICES = {"grid": ("auto", "annual", "gb"), "privacy": ("hashed", "full", "off")}
@@ -82,7 +90,7 @@ _RANGES = {
 }
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-_NAMES = tuple(f.name for f in fields(Settings) if not f.name.endswith("_source"))
+_NAMES = tuple(f.name for f in fields(Settings) if f.name != "problems" and not f.name.endswith("_source"))
 
 
 def resolve(

@@ -6,6 +6,7 @@ the worker thread. Whatever MLflow raises becomes a `StoreError`, once, here.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
 _TAG_CHARS = 500
 _NOTE_TAG = "mlflow.note.content"
+_WEB_USER = re.compile(r"(?<=://)[^\s/@]*@")
+# As SQLAlchemy reads it: a password may hold slashes. Not so in web addresses, whose paths may hold an @.
+_DATABASE_USER = re.compile(r"(?<=://)(?<!http://)(?<!https://)[^\s:/@]*(:[^\s@]*)?@")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;][^\s=&;]*(?:pass|pwd|token|secret|key|user)[^\s=&;]*=)[^\s&;'\")]*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +50,17 @@ def portable_uri(uri: str) -> str:
     """A tracking URI that holds from any folder and holds no user name or password."""
     scheme, sep, rest = uri.partition("://")
     if not sep:
-        is_path = "/" in uri or uri.startswith(".")  # else a name such as `databricks`
-        return str(Path(uri).resolve()) if is_path else uri
+        is_name = uri == "uc" or uri.startswith("databricks")
+        return uri if is_name else str(Path(uri.removeprefix("file:")).resolve())
     if scheme.startswith("sqlite") and rest.startswith("/") and not rest.startswith("//"):
         return f"{scheme}:///{Path(rest[1:]).resolve()}"
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return _without_secrets(uri)
+
+
+def _without_secrets(text: str) -> str:
+    """Text without the user info of its addresses and the values of parameters such as `password`."""
+    text = _WEB_USER.sub("", _DATABASE_USER.sub("", text))
+    return _SECRET_PARAMETER.sub(r"\1", text)
 
 
 class MlflowStore:
@@ -125,11 +137,11 @@ class MlflowStore:
             found = self._mlflow().list_artifacts(self.run_id, "carbon")
         return [Path(entry.path).name for entry in found]
 
-    def end(self, status: str) -> None:
-        """End the run with a status, where it is still running."""
+    def end(self, status: str, t_ms: int | None = None) -> None:
+        """End the run with a status, where it is still running; `t_ms` is when it ended, None for now."""
         with self._translated("end the run"):
             if self._run().info.status in ("RUNNING", "SCHEDULED"):
-                self._mlflow().set_terminated(self.run_id, status)
+                self._mlflow().set_terminated(self.run_id, status, t_ms)
 
     def exists(self) -> bool:
         """Whether the run can be read."""
@@ -165,4 +177,4 @@ class MlflowStore:
 
 def _first_line(error: Any) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {_without_secrets(text[0])[:300]}" if text else type(error).__name__

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mlflow_carbon import settings as setup
 from mlflow_carbon.assembly import check_zone, meter_for
+from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.session import meter
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
@@ -31,24 +32,37 @@ __all__ = ["begin", "count", "flush", "log_step", "phase", "resolved", "snapshot
 _logger = logging.getLogger("mlflow_carbon")
 _SNAPSHOT_S = 0.2
 _FOOTPRINT_S = 5.0
+_STEPS = 2**63
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def resolved(overrides: Overrides) -> Settings:
-    """Settings from arguments, environment and file; problems of the last two are warned about once.
+    """Settings from arguments, environment and file.
+
+    What is wrong in the last two is left out, warned about once, and becomes a finding of each run.
 
     Raises:
         SettingsError: If an argument is wrong, or names a zone that nobody knows.
     """
     settings, problems = setup.resolve(overrides)
+    if settings.zone is not None:
+        try:
+            check_zone(settings.zone)
+        except ZoneError as error:
+            if settings.zone_source == "argument":
+                raise
+            problems.append(f"{settings.zone_source}: {error}")
+            settings = replace(settings, zone=None, zone_source="")
     for problem in problems:
-        _logger.warning("%s", problem)
-    zone = overrides.get("zone")
-    if zone is not None:
-        check_zone(zone)
-    return settings
+        _warn_once(problem)
+    return replace(settings, problems=tuple(f"setting left out: {problem}" for problem in problems))
+
+
+@functools.cache
+def _warn_once(problem: str) -> None:
+    _logger.warning("mlflow-carbon: setting left out: %s", problem)
 
 
 def begin(
@@ -61,6 +75,9 @@ def begin(
 ) -> Session | None:
     """Measure an MLflow run from now on; None if it is measured already or by a parent process."""
     store = MlflowStore(run_id, tracking_uri=tracking_uri)
+    around = meter.innermost()
+    if parent_run_id is None and around is not None and not around.spec.stored:
+        parent_run_id = around.spec.run_id  # a block that holds a run does not share the machine with it
     spec = RunSpec(
         run_id=run_id,
         tracking_uri=portable_uri(store.tracking_uri),
@@ -136,7 +153,9 @@ class track:  # noqa: N801 - a verb, used like a function
             if session is not None:
                 return session
         name = f"block-{uuid.uuid4().hex[:12]}"
-        spec = RunSpec(run_id=name, parent_run_id=self._run_id, stored=False)
+        around = meter.innermost()
+        parent = self._run_id or (around.spec.run_id if around is not None else None)
+        spec = RunSpec(run_id=name, parent_run_id=parent, stored=False)
         return meter_for(self._settings).start(spec, self._settings, None)
 
 
@@ -149,7 +168,6 @@ def _end(session: Session, status: str) -> RunFootprint | None:
     owner.stop(session.spec.run_id, status)
     if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
         return None
-    publisher.costed.wait(_FOOTPRINT_S)
     from mlflow_carbon.session import final
 
     return final.footprint(publisher.ending())[0]
@@ -186,19 +204,27 @@ def count(unit: str, amount: float = 1) -> None:
     A count that is not a finite number of at least 0 is left out and shows as `carbon.error`.
     """
     for session in meter.active_sessions():  # a run around another contains its energy, so its units too
-        if math.isfinite(amount) and amount >= 0:
-            session.count(unit, amount)
-        else:
-            session.trouble(f"count of {unit!r}: expected a finite number of at least 0, got {amount!r}")
+        session.count(unit, amount)
 
 
 def log_step(step: int) -> None:
-    """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits."""
+    """Log energy and emissions so far as `carbon/step/*` at a training step. Never waits.
+
+    A step that is no whole number is left out and shows as `carbon.error`.
+    """
     owner = meter.current()
     stored = [session for session in meter.active_sessions() if session.spec.stored]
-    if owner is not None and stored:
-        stored[-1].mark(int(step))
-        owner.sampler.poke()
+    if owner is None or not stored:
+        return
+    try:
+        number = int(step)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a tensor of several
+        number = _STEPS
+    if -_STEPS < number < _STEPS:
+        stored[-1].mark(number)
+        owner.sampler.poke(unless_within_s=owner.settings.period_s / 2)
+    else:
+        stored[-1].trouble(f"log_step: expected a whole number of 64 bits, got {step!r}")
 
 
 def snapshot() -> RunFootprint | None:
@@ -212,7 +238,7 @@ def snapshot() -> RunFootprint | None:
         return None
     session = sessions[-1]
     publisher = owner.publisher(session)
-    if publisher is None:
+    if publisher is None or not publisher.knows_the_past:
         return None
     try:
         from mlflow_carbon.core.carbon import combine

@@ -28,6 +28,7 @@ class Worker:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._busy = False
+        self._retiring = False
         self._thread: threading.Thread | None = None
         self.cpu_ns = 0
         """CPU time this worker's thread has used."""
@@ -35,10 +36,18 @@ class Worker:
     def submit(self, job: Callable[[], None], *, delay_s: float = 0.0) -> None:
         """Run a job in the background, not before `delay_s` from now."""
         with self._changed:
+            self._retiring = False
             heapq.heappush(self._queue, (time.monotonic() + delay_s, next(self._order), job))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mlflow-carbon-worker", daemon=True)
                 self._thread.start()
+            self._changed.notify_all()
+
+    def retire(self) -> None:
+        """Forget what is not due yet and let the thread end; the next job starts it again."""
+        with self._changed:
+            self._queue.clear()
+            self._retiring = self._thread is not None
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
@@ -52,6 +61,8 @@ class Worker:
     def _run(self) -> None:
         while True:
             job = self._next()
+            if job is None:
+                return
             try:
                 job()
             except Exception:
@@ -61,9 +72,12 @@ class Worker:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _next(self) -> Callable[[], None]:
+    def _next(self) -> Callable[[], None] | None:
         with self._changed:
             while True:
+                if self._retiring:
+                    self._thread, self._retiring = None, False
+                    return None
                 wait_s = self._queue[0][0] - time.monotonic() if self._queue else None
                 if wait_s is not None and wait_s <= 0:
                     self._busy = True

@@ -23,5 +23,6 @@ uv pip install --quiet --python "$folder/venv/bin/python" pytest hypothesis
 uv pip freeze --python "$folder/venv/bin/python" | grep -i -E \
   '^(mlflow-skinny|sqlalchemy|alembic|codecarbon|nvidia-ml-py|psutil|requests|pyyaml|numpy|scipy|platformdirs|rapidfuzz)=='
 export MLFLOW_CARBON_HOME="$folder/home"
-"$folder/venv/bin/python" -m pytest -m "not slow" -p no:cacheprovider
+# The trainer pins torch exactly, so it has no bound to prove; torch is gigabytes.
+"$folder/venv/bin/python" -m pytest -m "not slow" -p no:cacheprovider --ignore-glob='*/test_mnist*'
 "$folder/venv/bin/python" -m pytest tests/contract/test_mlflow_hooks.py -p no:cacheprovider

@@ -148,7 +148,7 @@ class MemorySink:
         self._ask()
         return self.files.get(name)
 
-    def end(self, status: str) -> None:
+    def end(self, status: str, t_ms: int | None = None) -> None:
         self._ask()
         self.status = status
 

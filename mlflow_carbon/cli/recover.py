@@ -28,8 +28,9 @@ def _run(options: argparse.Namespace) -> int:
     folder = assembly.journal_folder()
     paths = options.journal or journal.orphans(folder, options.run)
     if not paths:
-        print(f"nothing to recover in {folder}")
-        return 0
+        named = f" of run {options.run}" if options.run else ""
+        print(f"nothing to recover{named} in {folder}")
+        return 1 if options.run else 0
     failed = 0
     for number, path in enumerate(paths, start=1):
         where = f"[{number}/{len(paths)}] {path}"

@@ -71,7 +71,8 @@ def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Ite
         ("Grid", _grid_text(footprint)),
         ("Facility", f"PUE {footprint.pue_ratio or 1.0:g} ({footprint.pue_source or 'default'})"),
         ("Time", _time_text(footprint)),
-        ("Verdict", footprint.verdict or "none"),
+        ("Machine", _machine_text(footprint)),
+        ("Verdict", _verdict_text(footprint)),
     ]
     if footprint.sci_gco2e_per_unit is not None:
         grams = _only(footprint.sci_gco2e_per_unit, describe_grams)
@@ -134,6 +135,19 @@ def _grid_text(footprint: RunFootprint) -> str:
 
 def _time_text(footprint: RunFootprint) -> str:
     return f"{footprint.duration_s or 0:.1f} s, {100 * (footprint.coverage_ratio or 0):.1f} % covered"
+
+
+def _machine_text(footprint: RunFootprint) -> str:
+    """Energy is that of the whole machine: how much of its busy CPU time was this process."""
+    share = footprint.process_cpu_ratio
+    if share is None:
+        return "energy of the whole machine"
+    return f"energy of the whole machine; {100 * min(share, 1):.0f} % of its busy CPU time was this process"
+
+
+def _verdict_text(footprint: RunFootprint) -> str:
+    meaning = {"ok": "readings are complete", "warn": "see the findings below"}.get(footprint.verdict)
+    return f"{footprint.verdict}: {meaning}" if meaning else footprint.verdict or "none"
 
 
 def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:

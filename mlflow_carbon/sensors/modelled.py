@@ -6,6 +6,8 @@ Two sensors, so that a measured CPU replaces the one and measured memory the oth
 from __future__ import annotations
 
 import platform
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_carbon.core.power_model import WATTS_PER_THREAD, cpu_power_w, estimate_dimms, ram_power_w
@@ -30,6 +32,8 @@ _RAM = (0.3, 1.5)
 
 _BYTES_PER_GB = 1024**3  # CodeCarbon's gigabyte
 _PPM = 1_000_000
+_LOOK_NS = 900_000_000  # a beat of one second may come a little early
+_PAUSE_NS = 10_000_000_000  # nobody listened meanwhile: that load says nothing about a run that begins
 
 
 class BusyTime(NamedTuple):
@@ -48,33 +52,43 @@ class _Design(NamedTuple):
 
 
 class CpuModel:
-    """Power of the CPUs from their design power and the load since the previous reading."""
+    """Power of the CPUs from their design power and their load.
+
+    The load is that since the previous reading, but over a second at least: power grows with its cube, so
+    that shorter looks, which see a half busy CPU as idle now and full then, would add up to more energy.
+    """
 
     def __init__(self, channel: Channel, *, tdp_w: float, read_times: Callable[[], BusyTime]) -> None:
         self.channels = (channel,)
         self._tdp_w = tdp_w
         self._read_times = read_times
-        self._before: BusyTime | None = None
+        self._looks: deque[tuple[int, BusyTime]] = deque()
         self._last = Values()
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
         """Mean power since the previous reading; the first one has none and only sets the baseline."""
-        return (take(self.channels[0].id, clock, self._mean, errors=(OSError, ValueError)),)
+        return (take(self.channels[0].id, clock, partial(self._mean, clock), errors=(OSError, ValueError)),)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _mean(self) -> Values:
-        now = self._read_times()
-        if self._before is None:
-            self._before = now
-        elif now.total_s > self._before.total_s:
-            busy_s, total_s = now.busy_s - self._before.busy_s, now.total_s - self._before.total_s
-            load = min(max(busy_s / total_s, 0.0), 1.0)
-            power_mw = round(1000 * cpu_power_w(self._tdp_w, load))
-            self._before, self._last = now, Values(power_mw=power_mw, util_ppm=round(load * _PPM))
+    def _mean(self, clock: Clock) -> Values:
+        now, now_ns = self._read_times(), clock.monotonic_ns()
+        before = self._baseline(now_ns)
+        self._looks.append((now_ns, now))
         # Within one tick of the system's clock (10 ms) no time has passed: the last mean stands.
+        if before is not None and now.total_s > before.total_s:
+            load = min(max((now.busy_s - before.busy_s) / (now.total_s - before.total_s), 0.0), 1.0)
+            power_mw = round(1000 * cpu_power_w(self._tdp_w, load))
+            self._last = Values(power_mw=power_mw, util_ppm=round(load * _PPM))
         return self._last
+
+    def _baseline(self, now_ns: int) -> BusyTime | None:
+        """The latest look that is old enough, without one from before a pause; else the oldest."""
+        looks = self._looks
+        while len(looks) > 1 and (now_ns - looks[1][0] >= _LOOK_NS or now_ns - looks[0][0] > _PAUSE_NS):
+            looks.popleft()
+        return looks[0][1] if looks else None
 
 
 class RamModel:

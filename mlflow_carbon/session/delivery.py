@@ -37,8 +37,8 @@ class Sink(Protocol):
     def read_file(self, name: str) -> bytes | None:
         """The content of `carbon/<name>`; None if there is none."""
 
-    def end(self, status: str) -> None:
-        """End the run, if it still runs."""
+    def end(self, status: str, t_ms: int | None = None) -> None:
+        """End the run, if it still runs, as of a UTC time in milliseconds (None: now)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class End:
     """The status of a run that nobody else will end."""
 
     status: str
+    t_ms: int | None = None
 
 
 Delivery = Points | Tags | File | Note | End
@@ -95,5 +96,5 @@ def deliver(sink: Sink, item: Delivery) -> None:
             sink.write_file(name, content)
         case Note(block):
             sink.write_note(block)
-        case End(status):
-            sink.end(status)
+        case End(status, t_ms):
+            sink.end(status, t_ms)

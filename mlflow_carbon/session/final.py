@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.carbon import combine, count_units
@@ -88,13 +89,16 @@ def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Del
         records: Its journal.
     """
     own, findings = footprint(ending)
-    earlier = [s for s in ending.previous if s.id != ending.segment_id]
+    others = [s for s in ending.previous if s.id != ending.segment_id]
+    earlier = [s for s in others if s.is_before(ending.segment_id)]
+    later = [s for s in others if s not in earlier]  # of a run that went on before this was recovered
     samples = _samples_name(ending)
-    segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples)]
+    segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples), *later]
     whole = combine([s.footprint for s in segments])
     snapshot = ending.recording.close(ending.end_ns)
     rows = ending.recording.phases(ending.period_s)
-    t_ms = snapshot.t_wall_ns // 1_000_000
+    # Not before the summary of a later segment: the latest one is what is shown.
+    t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in later), 0)
     facts = {
         "findings": list(findings),
         "absences": [dict(a) for a in ending.absences],
@@ -124,11 +128,12 @@ def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Del
 
 
 def _samples_name(ending: Ending) -> str:
-    for segment in ending.previous:
-        if segment.id == ending.segment_id and segment.samples:
-            return segment.samples
-    number = len({s.id for s in ending.previous}) + 1
-    return "samples.jsonl.gz" if number == 1 else f"samples.s{number}.jsonl.gz"
+    """The name this segment has already, else one that no other has."""
+    names = {s.id: s.samples for s in ending.previous}
+    if names.get(ending.segment_id):
+        return names[ending.segment_id]
+    numbered = (f"samples.s{number}.jsonl.gz" for number in count(2))
+    return next(name for name in chain(["samples.jsonl.gz"], numbered) if name not in names.values())
 
 
 def _ratio(part_s: float, whole_s: float) -> float | None:

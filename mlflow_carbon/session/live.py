@@ -6,6 +6,7 @@ journal and keeps what is to be published in an outbox; it never talks to a serv
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ class Session:
         self.phases = PhaseClock(clock.monotonic_ns)
         self.recording: Recording | None = None
         self.absences: tuple[dict[str, str], ...] = ()
-        self.troubles: list[str] = []
+        self.troubles: list[str] = list(settings.problems)
         self.units: dict[str, float] = {}
         self.began = Began(mono_ns=0, wall_ns=0, cpu=_NOTHING)
         self.ended: Ended | None = None
@@ -122,8 +123,10 @@ class Session:
         self._clock = clock
         self._cpu_times = cpu_times
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._snapshots: list[Snapshot] = []
         self._marks: list[StepMark] = []
+        self._early: list[tuple[int, int]] = []
 
     def start(self) -> None:
         """Begin the span now. Writes the journal's header; the readings follow from the sampler."""
@@ -156,9 +159,9 @@ class Session:
         """End the span now. The sampler's next tick closes it."""
         if self.ended is not None:
             return
-        mono_ns = self._clock.monotonic_ns()
         usage = self._cpu_times().since(self.began.cpu)
-        self.ended = Ended(mono_ns=mono_ns, status=status, usage=usage)
+        # Read the clock last: a tick between the end and its being known would count beyond the end.
+        self.ended = Ended(mono_ns=self._clock.monotonic_ns(), status=status, usage=usage)
 
     def on_tick(self, tick: Tick, discovery: Discovery) -> None:
         """Take one pass of the sampler (in its thread)."""
@@ -181,20 +184,32 @@ class Session:
 
     def mark(self, step: int) -> None:
         """Note that the training has reached `step`."""
-        t_ns = self._clock.monotonic_ns()
-        self.journal.append("step", t=t_ns, step=step)
-        with self._lock:
+        with self._lock:  # records stand in the journal in the order in which they are folded
+            t_ns = self._clock.monotonic_ns()
+            self.journal.append("step", t=t_ns, step=step)
             if self.recording is not None:
                 self.recording.mark(t_ns, step)
+            else:
+                self._early.append((t_ns, step))
 
     def count(self, unit: str, amount: float) -> None:
-        """Add functional units; the first unit named is the one that counts."""
-        if self.units and unit not in self.units:
-            self.trouble(
-                f"functional unit {unit!r} ignored: this run already counts {next(iter(self.units))!r}"
-            )
+        """Add functional units, from any thread; the first unit named is the one that counts.
+
+        An amount that is not a finite number of at least 0 is left out and kept as a trouble.
+        """
+        try:
+            value = float(amount)
+        except (TypeError, ValueError, ArithmeticError, RuntimeError):  # RuntimeError: a tensor of several
+            value = math.nan
+        if not 0 <= value < math.inf:
+            self.trouble(f"count of {unit!r}: expected a finite number of at least 0, got {amount!r}")
             return
-        self.units[unit] = self.units.get(unit, 0.0) + amount
+        with self._counting:
+            first = next(iter(self.units), str(unit))
+            if first == str(unit):
+                self.units[first] = self.units.get(first, 0.0) + value
+                return
+        self.trouble(f"functional unit {unit!r} ignored: this run already counts {first!r}")
 
     def trouble(self, text: str) -> None:
         """Keep what went wrong for the tag `carbon.error` and the verdict; each text once."""
@@ -230,6 +245,8 @@ class Session:
             start_ns=self.start_ns,
             wall_offset_ns=self.began.wall_ns - self.began.mono_ns,
         )
+        for t_ns, step in self._early:
+            self.recording.mark(t_ns, step)
         self.absences = tuple(asdict(absence) for absence in discovery.absences)
         self.journal.append(
             "channels",

@@ -12,15 +12,19 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
+from mlflow_carbon.session.desk import Desk
 from mlflow_carbon.session.live import RunSpec, Session, Usage
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from mlflow_carbon.session.delivery import Sink
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.session.surroundings import Surroundings
     from mlflow_carbon.settings import Settings
 
-__all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "install"]
+__all__ = ["OWNER_VARIABLE", "Meter", "active_sessions", "current", "innermost", "install"]
 
 _logger = logging.getLogger(__name__)
 
@@ -38,51 +42,6 @@ SIGTERM_S = 2.0
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
-
-
-class _Desk:
-    """Where a session is stored from.
-
-    The publisher is made when it is first asked for, since its imports belong in the background.
-
-    Args:
-        session: What is measured.
-        sink: Where it is stored; None: nowhere.
-        surroundings: Grid, environment and recovery.
-        worker: The thread that stores it.
-    """
-
-    def __init__(
-        self, session: Session, sink: Sink | None, *, surroundings: Surroundings, worker: Worker
-    ) -> None:
-        self.session = session
-        self._sink = sink
-        self._surroundings = surroundings
-        self._worker = worker
-        self._lock = threading.Lock()
-        self._publisher: Publisher | None = None
-
-    def publisher(self) -> Publisher:
-        """The one publisher of the session."""
-        with self._lock:
-            if self._publisher is None:
-                from mlflow_carbon.session.publisher import Publisher
-
-                self._publisher = Publisher(
-                    self.session, self._sink, surroundings=self._surroundings, worker=self._worker
-                )
-            return self._publisher
-
-    def begin(self) -> None:
-        """First job of a session."""
-        self.publisher().begin()
-
-    def finish(self, end_status: str) -> None:
-        """Last job of a session; a status ends the MLflow run too."""
-        publisher = self.publisher()
-        if end_status:
-            publisher.end_run_as(end_status)
-        publisher.finish()
 
 
 class Meter:
@@ -101,13 +60,15 @@ class Meter:
         self.worker = Worker()
         self._surroundings = surroundings
         self._lock = threading.Lock()
-        self._desks: dict[str, _Desk] = {}
+        self._desks: dict[str, Desk] = {}
         self._ending: list[Session] = []
+        self._exit_by_s: float | None = None
 
     def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
         """Measure a run from now on; None if it is measured already or owned by a parent process."""
         if _owned_by_other(spec.run_id):
             return None
+        settings = self.settings.sensing_of(settings)
         with self._lock:
             if spec.run_id in self._desks:
                 return None
@@ -118,13 +79,18 @@ class Meter:
                 clock=self._surroundings.clock,
                 cpu_times=self._cpu_times,
             )
-            desk = _Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
+            desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
             self._desks[spec.run_id] = desk
         session.start()
+        if session.journal.trouble:
+            _logger.warning(
+                "mlflow-carbon: %s; the run is measured, but could not be recovered after a crash",
+                session.journal.trouble,
+            )
         self.sampler.subscribe(session)
         self.worker.submit(desk.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
-        os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{spec.run_id}"
+        self._claim()
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -146,7 +112,7 @@ class Meter:
         self.sampler.poke()
         self.worker.submit(lambda: self._finish(desk, status if end_run else ""))
         _ACTIVE.set(_alive(_ACTIVE.get()))
-        self._pass_ownership()
+        self._claim()
         return session
 
     def flush(self, timeout_s: float) -> bool:
@@ -161,9 +127,13 @@ class Meter:
         for run_id in tuple(self._desks):
             self.stop(run_id, status, end_run=end_runs)
         if not self.flush(timeout_s):
-            _logger.warning(
-                "not everything could be stored within %g s; run `mlflow-carbon recover` later", timeout_s
-            )
+            _logger.warning("not everything could be stored in time; run `mlflow-carbon recover` later")
+
+    def patience_s(self) -> float:
+        """What is left of the time that the end of a process may take; it starts with the first question."""
+        now_s = time.monotonic()
+        self._exit_by_s = self._exit_by_s or now_s + EXIT_S
+        return max(0.0, self._exit_by_s - now_s)
 
     def newest(self) -> Session | None:
         """The session that started last and still runs."""
@@ -179,14 +149,21 @@ class Meter:
         """Whether no run is being measured or stored."""
         return not self._desks and all(s.finished.is_set() for s in self._ending)
 
+    def retire(self) -> None:
+        """Let threads and sensors go; a run that is started after all brings them back."""
+        self.sampler.retire()
+        self.worker.retire()
+
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
-        for desk in self._desks.values():
-            desk.session.journal.forget()
+        for session in (*(desk.session for desk in self._desks.values()), *self._ending):
+            session.journal.forget()
 
-    def _finish(self, desk: _Desk, end_status: str) -> None:
-        desk.finish(end_status)
-        self.sampler.unsubscribe(desk.session)
+    def _finish(self, desk: Desk, end_status: str) -> None:
+        try:
+            desk.finish(end_status)
+        finally:
+            self.sampler.unsubscribe(desk.session)
 
     def _cpu_times(self) -> Usage:
         import psutil
@@ -202,10 +179,11 @@ class Meter:
             machine_s=busy_s,
         )
 
-    def _pass_ownership(self) -> None:
-        heir = self.newest()
-        if heir is not None:
-            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{heir.spec.run_id}"
+    def _claim(self) -> None:
+        """Tell child processes which runs are measured here."""
+        mine = ",".join(tuple(self._desks))
+        if mine:
+            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{mine}"
         elif os.environ.get(OWNER_VARIABLE, "").startswith(f"{os.getpid()}:"):
             del os.environ[OWNER_VARIABLE]
 
@@ -219,6 +197,7 @@ def install(meter: Meter) -> Meter:
     """Make a meter this process's own, and stop its runs at exit and at SIGTERM."""
     if os.getpid() not in _METERS:
         atexit.register(_at_exit, os.getpid())
+        _before_pools_close(partial(_at_end_of_main, os.getpid()))
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_after_fork)
         _catch_sigterm()
@@ -236,6 +215,12 @@ def active_sessions() -> tuple[Session, ...]:
     return (newest,) if newest is not None else ()
 
 
+def innermost() -> Session | None:
+    """The session that this context is in, if any."""
+    sessions = _alive(_ACTIVE.get())
+    return sessions[-1] if sessions else None
+
+
 def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
     return tuple(s for s in sessions if s.end_ns is None)
 
@@ -243,25 +228,53 @@ def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
 def _owned_by_other(run_id: str) -> bool:
     """Whether a living ancestor process already measures this run."""
     pid, _, owned = os.environ.get(OWNER_VARIABLE, "").partition(":")
-    if owned != run_id or not pid.isdigit() or int(pid) == os.getpid():
+    if run_id not in owned.split(",") or not pid.isdigit() or int(pid) == os.getpid():
         return False
     import psutil
 
     return psutil.pid_exists(int(pid))
 
 
+def _before_pools_close(hook: Callable[[], None]) -> None:
+    """Call a hook when the main thread ends, before pools of threads refuse work and before `atexit`.
+
+    Artifact stores upload through such pools (S3), and a child of multiprocessing runs no `atexit`. Called
+    in reverse order, so the pools' own hook must be there first. Python keeps this for itself: where it
+    has moved, `atexit` remains.
+    """
+    import concurrent.futures.thread  # noqa: F401 - registers its hook
+
+    register = getattr(threading, "_register_atexit", None)
+    with suppress(RuntimeError):  # the interpreter is going down already
+        if register is not None:
+            register(hook)
+
+
+def _at_end_of_main(pid: int) -> None:
+    meter = _METERS.get(pid)
+    if meter is None or pid != os.getpid():
+        return
+    others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if others:  # they may still train: only what has ended is stored
+        meter.flush(meter.patience_s())
+    else:
+        meter.stop_all("", meter.patience_s())
+
+
 def _at_exit(pid: int) -> None:
     meter = _METERS.get(pid)
     if meter is not None and pid == os.getpid():
-        meter.stop_all("", EXIT_S)
+        meter.stop_all("", meter.patience_s())
 
 
 def _after_fork() -> None:
-    """A forked child has neither our threads nor our runs."""
+    """A forked child has neither our threads nor our runs, and ends at SIGTERM as it would without us."""
     for meter in _METERS.values():
         meter.forget()
     _METERS.clear()
     _ACTIVE.set(())
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _catch_sigterm() -> None:

@@ -49,6 +49,7 @@ class PhaseClock:
 
     def enter(self, name: str) -> None:
         """Start a phase; the one around it is paused."""
+        name = str(name)  # whatever a user calls it must not break the sampler or the journal
         now_ns = self._now_ns()
         ident = threading.get_ident()
         times = self._threads.get(ident)

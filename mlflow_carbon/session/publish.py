@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,16 @@ class Segment:
     footprint: RunFootprint
     samples: str = ""
 
+    @property
+    def end_ms(self) -> int:
+        """UTC end in milliseconds, not before the true one; 0 where it is not known."""
+        start_ms = self.id.partition("-")[0]
+        return int(start_ms) + int(1000 * (self.footprint.duration_s or 0)) + 1 if start_ms.isdigit() else 0
+
+    def is_before(self, segment_id: str) -> bool:
+        """Whether it was measured before another segment; a provisional one always was."""
+        return self.id == PROVISIONAL or self.id < segment_id
+
     def as_dict(self) -> dict[str, Any]:
         """For `footprint.json`."""
         return {"id": self.id, "samples": self.samples, **self.footprint.as_dict()}
@@ -91,18 +102,21 @@ def total(previous: Sequence[Segment], current: RunFootprint) -> RunFootprint:
 
 
 def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list[Segment]:
-    """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional)."""
+    """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional).
+
+    A document that somebody has damaged counts as lost; the verdict of a provisional segment says so.
+    """
     names = set(RunFootprint.__dataclass_fields__)
     if document is not None:
-        stored = json.loads(document).get("segments", [])
-        return [
-            Segment(
-                id=str(entry.get("id", "")),
-                samples=str(entry.get("samples", "")),
-                footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
-            )
-            for entry in stored
-        ]
+        with suppress(ValueError, TypeError, AttributeError):
+            return [
+                Segment(
+                    id=str(entry.get("id", "")),
+                    samples=str(entry.get("samples", "")),
+                    footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
+                )
+                for entry in json.loads(document).get("segments", [])
+            ]
     found: dict[str, Any] = {
         key.removeprefix("carbon/"): value
         for key, value in metrics.items()
@@ -142,12 +156,16 @@ def _power_since(snapshot: Snapshot) -> float | None:
     return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
 
 
-def step_points(marks: Iterable[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
+def step_points(marks: Sequence[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
     """The `carbon/step/*` points of training steps, between the two readings around each."""
     points = []
+    # Marks between the same two readings share their series; costing one of a long run takes a while.
+    told: dict[int, RunFootprint] = {}
     for mark in marks:
-        before = total(previous, costing.footprint(mark.before))
-        after = total(previous, costing.footprint(mark.after))
+        for series in (mark.before, mark.after):
+            if id(series) not in told:
+                told[id(series)] = total(previous, costing.footprint(series))
+        before, after = told[id(mark.before)], told[id(mark.after)]
         for name in ("energy_kwh", "emissions_gco2e"):
             low, high = getattr(before, name) or 0.0, getattr(after, name) or 0.0
             points.append(

@@ -7,7 +7,6 @@ there when the process goes is in the journal, and `recover` stores it.
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +30,10 @@ __all__ = ["Publisher"]
 
 _logger = logging.getLogger(__name__)
 
-_KEEP_S = 5.0  # how much of the journal a power cut may take
 _EARLY_S = 120  # until then the summary is logged every 10 s, later every 30 s
 _SUMMARY_S = (10, 30)
 _COSTING_S = 1800  # how often a live intensity is asked for again
+_FAILED_S = 60.0  # how long a piece that failed otherwise than by the store is left alone
 _TICK_PATIENCE_S = 3.0  # how long a finished run waits for its last reading
 
 
@@ -68,21 +67,25 @@ class Publisher:
         self._next_summary_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
-        self.costed = threading.Event()
-        """Set when it is known what energy costs here."""
+
+    @property
+    def knows_the_past(self) -> bool:
+        """Whether figures so far can be told: not before the earlier ones of a resumed run are read."""
+        return self._previous is not None or self._sink is None or not self._session.spec.resumed
 
     def begin(self) -> None:
         """First job of a session: costing, environment, first tags. The network comes last."""
         session = self._session
-        self._cost(replace(session.settings, grid="annual"))
-        tags, document = self._surroundings.environment(session.settings)
-        self._environment = document
-        session.journal.append("environment", tags=tags, document=document)
-        self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
-        self.flush()
-        self._keep()
-        if session.settings.grid != "annual":
-            self._worker.submit(self._go_live)
+        try:
+            self._cost_offline()
+            tags, document = self._surroundings.environment(session.settings)
+            self._environment = document
+            session.journal.append("environment", tags=tags, document=document)
+            self._outbox.add(Tags(tags), File("environment.json", publish.json_bytes(document)))
+        finally:
+            self.flush()
+            if session.settings.grid != "annual":
+                self._worker.submit(self._go_live)
 
     def end_run_as(self, status: str) -> None:
         """End the MLflow run with this status once the figures are stored."""
@@ -90,16 +93,24 @@ class Publisher:
 
     def flush(self) -> None:
         """Send what is due and come back later, until the session has ended."""
-        session = self._session
-        if session.finished.is_set():
+        if self._session.finished.is_set():
             return
+        delay_s = _FAILED_S
+        try:
+            self._flush()
+            delay_s = self._outbox.pause_s(self._elapsed_s())
+        finally:
+            if self._session.end_ns is None:
+                self._worker.submit(self.flush, delay_s=delay_s)
+
+    def _flush(self) -> None:
         self._load_previous()
         self._look_around()
-        if self.costing is not None:
-            self._collect(self.costing)
+        if self._previous is not None:  # else figures would lack the earlier segments: they wait
+            self._collect(self.costing or self._cost_offline())
         self._outbox.send()
-        if session.end_ns is None:
-            self._worker.submit(self.flush, delay_s=self._outbox.pause_s(self._elapsed_s()))
+        if self._session.journal.trouble:
+            self._session.trouble(self._session.journal.trouble)
 
     def finish(self) -> None:
         """Last job: the final figures. Leaves the journal where the store refused them."""
@@ -114,22 +125,20 @@ class Publisher:
 
     def _finish(self) -> None:
         session = self._session
-        if session.recording is None or self.costing is None:
+        self._load_previous()
+        if session.recording is None:
             session.trouble("the run ended before the first reading")
             self._outbox.add(Tags({"carbon.error": "; ".join(session.troubles), "carbon.verdict": "warn"}))
-            if self._outbox.send():
-                session.journal.delete()
-            return
-        self._load_previous()
-        if self._previous is None:  # a total without the earlier segments would be wrong
+        elif self._previous is None:  # a total without the earlier segments would be wrong
             self._warn_unstored()
             return
-        self._look_around()
-        self._collect(self.costing)
-        self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
+        else:
+            self._look_around()
+            self._collect(self.costing or self._cost_offline())
+            self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
-        if self._outbox.send():
+        if self._outbox.send(last=True):
             session.journal.delete()
         elif self._sink is not None:
             self._warn_unstored()
@@ -143,20 +152,20 @@ class Publisher:
         )
 
     def ending(self) -> final.Ending:
-        """The span as it stands, for figures. Never asks the world.
+        """The span as it stands, for figures, in any thread. Waits for nobody: neither worker nor network.
 
         Raises:
-            RuntimeError: Before the first reading, or before it is known what energy costs here.
+            RuntimeError: Before the first reading.
         """
         session = self._session
-        if session.recording is None or self.costing is None:
-            raise RuntimeError("expected a session with a first reading and a costing")
+        if session.recording is None:
+            raise RuntimeError("expected a session with a first reading")
         return final.Ending(
             run_id=session.spec.run_id,
             segment_id=session.segment_id,
             end_ns=session.end_ns if session.end_ns is not None else session.recording.last_ns,
             recording=session.recording,
-            costing=self.costing,
+            costing=self.costing or self._costing(replace(session.settings, grid="annual")),
             period_s=session.settings.period_s,
             units=session.units,
             usage=session.ended.usage if session.ended is not None else None,
@@ -169,28 +178,30 @@ class Publisher:
             environment=self._environment,
         )
 
-    def _keep(self) -> None:
-        """Have the disk keep the journal, again and again: a power cut loses what came after."""
-        session = self._session
-        session.journal.sync()
-        if session.journal.trouble:
-            session.trouble(session.journal.trouble)
-        if session.end_ns is None:
-            self._worker.submit(self._keep, delay_s=_KEEP_S)
+    def _cost_offline(self) -> publish.Costing:
+        return self._cost(replace(self._session.settings, grid="annual"))
 
-    def _cost(self, settings: Settings) -> None:
+    def _cost(self, settings: Settings) -> publish.Costing:
         """Learn what energy costs from the start of the run until a while from now."""
-        session = self._session
-        end_s = session.wall_start_s + self._elapsed_s() + _COSTING_S
-        self.costing = self._surroundings.costing(settings, session.wall_start_s, end_s)
-        session.journal.append("costing", costing=costing_record(self.costing))
-        self._outbox.add(Tags(publish.start_tags(self.costing)))
-        self.costed.set()
+        fresh = self._costing(settings)
+        if self.costing is not None and len(fresh.intensity.slots) < len(self.costing.intensity.slots):
+            return self.costing  # the service is silent: what it said before still holds for its time
+        self.costing = fresh
+        self._session.journal.append("costing", costing=costing_record(fresh))
+        self._outbox.add(Tags(publish.start_tags(fresh)))
+        return fresh
+
+    def _costing(self, settings: Settings) -> publish.Costing:
+        start_s = self._session.wall_start_s
+        return self._surroundings.costing(settings, start_s, start_s + self._elapsed_s() + _COSTING_S)
 
     def _go_live(self) -> None:
         """Ask a live service, where the settings name one; again every half hour, also after a failure."""
-        if self._session.end_ns is None:
+        if self._session.end_ns is not None:
+            return
+        try:
             self._cost(self._session.settings)
+        finally:
             self._worker.submit(self._go_live, delay_s=_COSTING_S)
 
     def _load_previous(self) -> None:
@@ -209,7 +220,9 @@ class Publisher:
             self._offset_s = 1 + self._sink.read_last_step("carbon/time/energy_kwh") if self._previous else 0
             session.journal.append("offset", s=self._offset_s)
         except StoreError as error:
-            session.trouble(f"earlier figures of the resumed run could not be read: {error}")
+            # Without the error's text, which may differ each time and would fill the tag.
+            session.trouble("earlier figures of the resumed run could not be read at first")
+            _logger.debug("run %s: %s", session.spec.run_id, error)
 
     def _collect(self, costing: publish.Costing) -> None:
         """Turn what has been measured since the last time into points."""

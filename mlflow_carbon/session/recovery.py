@@ -56,42 +56,56 @@ def recover(
         end_run: Whether to end the run as KILLED where it still counts as running.
     """
     try:
+        if path.stat().st_size == 0:  # killed, or the disk was full, before its first record
+            path.unlink(missing_ok=True)
+            return Recovered(path=path, run_id="", outcome="empty", detail="nothing was written")
         contents = journals.read(path)
         state = replay(contents)
-    except (JournalError, KeyError, TypeError, ValueError) as error:
+    except (JournalError, OSError) as error:
         return Recovered(path=path, run_id="", outcome="failed", detail=str(error))
-    if state.recording is None or not state.header.get("stored", True):
+    except (KeyError, TypeError, ValueError) as error:
+        detail = f"a record cannot be read: {type(error).__name__}: {error}"
+        return Recovered(path=path, run_id="", outcome="failed", detail=detail)
+    if not state.header.get("stored", True):
         path.unlink(missing_ok=True)
-        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no readings to store")
+        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no run to store it in")
+    is_empty = state.recording is None
     try:
         target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
-        items, figures = _deliveries(state, target, contents, costing)
+        items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
         if end_run:
-            items.append(End(_status(state)))
+            items.append(End(_status(state), _end_ms(state)))
         for item in items:
             deliver(target, item)
     except StoreError as error:
         return Recovered(path=path, run_id=state.run_id, outcome="failed", detail=str(error))
     path.unlink(missing_ok=True)
-    return Recovered(path=path, run_id=state.run_id, outcome="stored", detail=figures)
+    outcome = "empty" if is_empty else "stored"
+    return Recovered(path=path, run_id=state.run_id, outcome=outcome, detail=figures)
+
+
+def _nothing() -> tuple[list[Delivery], str]:
+    """For a run that died before its first reading: it says so, and is ended like any other."""
+    error = "the process was killed before the first reading"
+    return [Tags({"carbon.error": error, "carbon.verdict": "warn"})], "no readings to store"
 
 
 def _deliveries(
     state: Replay, sink: Sink, contents: journals.Contents, costing: Callable[[int, int], Costing]
 ) -> tuple[list[Delivery], str]:
     cost = state.costing or costing(*_span_s(state))
-    segment_id = str(state.header["segment_id"])
     stored = publish.parse_segments(sink.read_file("footprint.json"), sink.read_metrics())
     # A provisional segment is what this very journal had logged before it died.
-    previous = [s for s in stored if s.id not in (segment_id, publish.PROVISIONAL)]
+    previous = [s for s in stored if s.id != publish.PROVISIONAL]
     ending = state.ending(cost, previous, troubles=_troubles(state, contents))
+    earlier = [s for s in previous if s.is_before(ending.segment_id)]
     own, _ = final.footprint(ending)
     points = [
         point
         for snapshot in state.snapshots
-        for point in publish.snapshot_points(snapshot, cost, previous, offset_s=state.offset_s)
+        for point in publish.snapshot_points(snapshot, cost, earlier, offset_s=state.offset_s)
     ]
-    points += publish.step_points(state.marks, cost, previous)
+    points += publish.step_points(state.marks, cost, earlier)
     tags = dict(state.environment["tags"]) if state.environment else {}
     items: list[Delivery] = [
         Tags({**tags, **publish.start_tags(cost)}),
@@ -114,6 +128,12 @@ def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
 
 def _status(state: Replay) -> str:
     return str(state.end.get("status") or _KILLED) if state.end is not None else _KILLED
+
+
+def _end_ms(state: Replay) -> int:
+    """When the run ended: at its recorded end, else at its last reading; not when it is recovered."""
+    start_ns, wall_ns = int(state.header["start_mono_ns"]), int(state.header["start_wall_ns"])
+    return (wall_ns + state.end_ns - start_ns) // 1_000_000
 
 
 def _span_s(state: Replay) -> tuple[int, int]:

@@ -37,6 +37,7 @@ class Replay:
         absences: Sensors that were not found.
         units: Functional units counted.
         offset_s: Where the time axis of a resumed run went on.
+        early: Step marks before the first reading: monotonic time and step.
     """
 
     header: Mapping[str, Any]
@@ -49,6 +50,7 @@ class Replay:
     absences: Sequence[Mapping[str, str]] = ()
     units: Mapping[str, float] = field(default_factory=dict)
     offset_s: int = 0
+    early: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def run_id(self) -> str:
@@ -89,11 +91,12 @@ def replay(contents: Contents) -> Replay:
     """Fold a journal's records.
 
     Raises:
-        JournalError: If it has no header of a schema this version reads.
+        JournalError: If it has no header of a schema this version reads, or readings of unknown channels.
     """
     records = contents.records
-    if not records or records[0]["kind"] != "header" or records[0].get("schema") != SCHEMA:
-        got = f"{records[0]['kind']} {records[0].get('schema', '')}".strip() if records else "nothing"
+    first = records[0] if records else {}
+    if first.get("kind") != "header" or first.get("schema") != SCHEMA:
+        got = f"{first.get('kind', 'nothing')} {first.get('schema', '')}".strip()
         raise JournalError(f"expected a journal that starts with a header of schema {SCHEMA}, got {got}")
     state = Replay(header=records[0])
     end_record = next((r for r in records if r["kind"] == "end"), None)
@@ -105,7 +108,7 @@ def replay(contents: Contents) -> Replay:
 
 
 def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
-    match record["kind"]:
+    match record.get("kind"):
         case "channels":
             _open(state, record)
         case "tick":
@@ -113,6 +116,8 @@ def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | Non
         case "step":
             if state.recording is not None:
                 state.recording.mark(record["t"], record["step"])
+            else:
+                state.early.append((record["t"], record["step"]))
         case "sent":
             _forget_sent(state, record["t"])
         case _:
@@ -120,7 +125,7 @@ def _take(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | Non
 
 
 def _take_fact(state: Replay, record: Mapping[str, Any]) -> None:
-    match record["kind"]:
+    match record.get("kind"):
         case "costing":
             state.costing = costing_from(record["costing"])
         case "offset":
@@ -138,12 +143,17 @@ def _open(state: Replay, record: Mapping[str, Any]) -> None:
         start_ns=start_ns,
         wall_offset_ns=state.header["start_wall_ns"] - start_ns,
     )
+    for t_ns, step in state.early:
+        state.recording.mark(t_ns, step)
     state.absences = record.get("absences", ())
 
 
 def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] | None) -> None:
     if state.recording is None:
-        return
+        raise JournalError(
+            f"expected a channels record before the first reading of run {state.run_id}, got none: "
+            "it is damaged, and without it the readings have no meaning"
+        )
     state.units = record.get("u", state.units)
     end_ns = end["end_mono_ns"] if end is not None else None
     snapshot, marks = state.recording.add(tick_from(record), record.get("ph"), end_ns=end_ns)

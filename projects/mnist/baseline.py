@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from projects.mnist.config import Config
 
-EPOCHS = 3
+EPOCHS = 4
 PARAMS = {
     "trainer": "baseline",
     "epochs": str(EPOCHS),
@@ -142,7 +142,7 @@ def run(config: Config) -> int:
                 "test/accuracy": epoch.test_accuracy,
             }
             log.epoch(number, values, images=len(dataset.train_labels))
-        log.model(net)
+        log.model(net, dtype="float32", shape=(1, 28, 28))
     return log.finish()
 
 

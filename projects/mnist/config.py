@@ -180,7 +180,7 @@ def program(train: Callable[[Config], int], argv: Sequence[str], *, accepts: Col
     try:
         return train(from_command_line(argv, accepts=accepts))
     except (ConfigError, SettingsError) as error:
-        say(f"{error} (--help lists every key)")
+        say(f"{error} (`python -m projects.mnist.train --help` lists every key)")
         return ConfigError.exit_code
     except TrainerError as error:
         say(str(error))

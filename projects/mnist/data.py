@@ -123,6 +123,9 @@ def load(
                 return _from_directory(directory, files)
             except DataError as error:
                 say(f"{error}; looking elsewhere")
+        elif directory != where:
+            missing = f"MLFLOW_CARBON_DATA: expected the four MNIST files in {directory}, got none"
+            say(f"{missing}; looking elsewhere")
     return _from_directory(where, files) if _download(files, where, mirrors) else digits()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import time
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def opened(config: Config, *, params: Mapping[str, str], dataset: str) -> Iterat
     log = Log(run)
     try:
         log.tag("carbon.dataset", dataset)
-        log.params(params)
+        log.params({**params, "peak_memory_of": "cuda-tensors" if _on_cuda() else "process"})
         log.metrics(waited)
         yield log
     except BaseException as error:
@@ -84,7 +85,8 @@ class Log:
         self.trouble = ""
         self._known = frozenset(run.data.params)
         self._footprint = mlflow_carbon.snapshot()
-        self._started = (time.perf_counter(), time.process_time())
+        self._lap_started_s = time.perf_counter()
+        self._cpu_started_s = time.process_time()
         self._last: dict[str, float] = {}
         self._stored = True
 
@@ -107,13 +109,15 @@ class Log:
         Args:
             epoch: 1 for the first one; the step of the metrics.
             values: The trainer's own metrics, with `train/loss` and `test/accuracy` among them.
-            images: How many images were trained on. The energy also covers the epoch's evaluation.
+            images: How many images were trained on. The energy is that since the last epoch's line, the
+                evaluation included.
         """
         mlflow_carbon.count("image", images)
+        started_s, self._lap_started_s = self._lap_started_s, time.perf_counter()
         now = mlflow_carbon.snapshot()
         energy_kwh = _difference(now, self._footprint, "energy_kwh")
         emissions_gco2e = _difference(now, self._footprint, "emissions_gco2e")
-        self._footprint = now
+        self._footprint = now or self._footprint
         extra = {
             "train/energy_kwh": energy_kwh,
             "train/emissions_gco2e": emissions_gco2e,
@@ -125,15 +129,15 @@ class Log:
         mlflow_carbon.log_step(epoch)
         print(
             f"epoch {epoch}: loss {values['train/loss']:.4f}, test accuracy {values['test/accuracy']:.2%}, "
-            f"{time.perf_counter() - self._started[0]:.1f} s"
+            f"{self._lap_started_s - started_s:.1f} s"
             + (f", {energy_kwh:#.3g} kWh" if energy_kwh is not None else "")
             + (f", {emissions_gco2e:#.3g} gCO2e" if emissions_gco2e is not None else "")
             + (f" ({now.basis})" if now else ", energy not measured"),
             flush=True,
         )
 
-    def model(self, model: torch.nn.Module) -> None:
-        """Log the final model.
+    def model(self, model: torch.nn.Module, *, dtype: str, shape: tuple[int, ...]) -> None:
+        """Log the final model, which takes images of a dtype and shape.
 
         As a pickle: MLflow's graph format traces the model for three CPU seconds, a tenth of a training.
         """
@@ -142,19 +146,15 @@ class Log:
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
-        pixels, scores = (
-            TensorSpec(np.dtype("uint8"), (-1, 28, 28)),
-            TensorSpec(np.dtype("float32"), (-1, 10)),
-        )
-        logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # one paragraph about pickles
+        images = Schema([TensorSpec(np.dtype(dtype), (-1, *shape))])
+        scores = Schema([TensorSpec(np.dtype("float32"), (-1, 10))])
+        logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)  # else a paragraph about pickles
         self._tell(
             mlflow.pytorch.log_model,
             model.cpu(),
             name="model",
-            signature=ModelSignature(inputs=Schema([pixels]), outputs=Schema([scores])),
-            pip_requirements=[
-                f"torch=={torch.__version__.partition('+')[0]}"
-            ],  # named: inferring them takes seconds
+            signature=ModelSignature(inputs=images, outputs=scores),
+            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],  # inferring takes long
             serialization_format="pickle",
         )
 
@@ -170,9 +170,10 @@ class Log:
     def finish(self) -> int:
         """Print the summary. Returns 1 if the tracking server does not have the whole run, else 0."""
         print("\n".join(_summary(self._footprint, self._last, run_id=self.run_id)))
-        print(
-            f"CPU time   {time.process_time() - self._started[1]:.1f} s of this process since the run began"
-        )
+        cpu_s = time.process_time() - self._cpu_started_s
+        print(f"CPU time   {cpu_s:.1f} s of this process since the run began")
+        if self._footprint is not None and self._footprint.verdict == "warn":
+            print("verdict    warn: the findings are in the run's note")
         if self.trouble or not self._stored:
             reason = self.trouble or f"not stored within {_FLUSH_TIMEOUT_S:g} s"
             say(f"the tracking server lacks a part of this run ({reason}); send it: mlflow-carbon recover")
@@ -243,9 +244,13 @@ def _difference(now: RunFootprint | None, before: RunFootprint | None, name: str
     return None if value is None else float(value - (getattr(before, name, None) or 0.0))
 
 
+def _on_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call] # torch leaves it untyped
+
+
 def _peak_memory_mib() -> float:
     """Peak memory in MiB so far: of tensors on the GPU if CUDA is in use, else of the whole process."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call] # torch leaves it untyped
+    if _on_cuda():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
@@ -285,11 +290,10 @@ def _where_to_look(uri: str, experiment_id: str) -> Iterator[str]:
     yield f"charts     {base}/#/experiments/{experiment_id}/runs?{view}"
 
 
-def _without_user(uri: str) -> str:
-    """The address without user name and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+def _without_user(text: str) -> str:
+    """The text with user names and passwords of addresses left out."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return _without_user(" ".join(str(error).split()))[:200] or type(error).__name__

@@ -54,7 +54,7 @@ def train(config: Config) -> int:
             values = {"train/loss": loss, "train/lr": lr, "test/loss": test_loss, "test/accuracy": accuracy}
             save(folder / "last.pt", state, config, epoch=epoch, values=values)
             log.epoch(epoch, values, images=len(training))
-        log.model(state.model)
+        log.model(state.model, dtype="uint8", shape=(28, 28))
     return log.finish()
 
 

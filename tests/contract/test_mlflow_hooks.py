@@ -64,6 +64,18 @@ print("SEEN", stored.info.status, stored.data.metrics["carbon/energy_kwh"] > 0, 
 """
 
 
+ELSEWHERE = """
+from pathlib import Path
+from mlflow import MlflowClient
+
+client = MlflowClient(tracking_uri="sqlite:///elsewhere.db")
+run_id = client.create_run("0").info.run_id
+Path("x.json").write_text("1")
+client.log_artifact(run_id, "x.json", "carbon")
+print("SEEN", Path(client.download_artifacts(run_id, "carbon/x.json")).read_text())
+"""
+
+
 def seen(script: str, folder: Path) -> list[str]:
     """What a script says it has seen, run with a new MLflow store of its own."""
     done = subprocess.run(
@@ -95,3 +107,9 @@ def test_each_run_begins_and_ends_once_while_it_is_running(tmp_path: Path) -> No
 def test_autolog_measures_a_run(tmp_path: Path) -> None:
     """A run gets its energy and its zone with this version of MLflow."""
     assert seen(AUTOLOG, tmp_path) == ["FINISHED True GB"]
+
+
+@pytest.mark.slow
+def test_a_client_keeps_to_its_own_store(tmp_path: Path) -> None:
+    """Files go where the client was told, not where MLflow points now: MLflow before 3.1.3 mixed them up."""
+    assert seen(ELSEWHERE, tmp_path) == ["1"]

@@ -20,7 +20,7 @@ WORK = """
 import os, sys, time, threading
 import mlflow, mlflow_carbon
 
-def work(seconds=0.6):
+def work(seconds=1.5):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(1000))
@@ -276,6 +276,22 @@ def test_wrong_arguments_raise_at_the_call_and_wrong_variables_only_warn(run_env
     assert run.data.metrics["carbon/energy_kwh"] > 0
 
 
+def test_a_home_that_cannot_be_found_stops_nothing(run_env):
+    """A state folder that makes no sense costs the figures, with a warning, and never the run."""
+    done = script(
+        """
+        os.environ["MLFLOW_CARBON_HOME"] = "~nobody-of-this-name/state"
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(0.1)
+        """,
+        run_env,
+    )
+    assert "measuring failed" in done.stderr
+    (run,) = runs(run_env)
+    assert run.info.status == "FINISHED"
+
+
 def test_track_measures_without_mlflow(run_env):
     """`track` returns figures for a block and for each call of a function, with no run anywhere."""
     script(
@@ -392,3 +408,120 @@ def _footprint(run, env):
     client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
     path = Path(client.download_artifacts(run.info.run_id, "carbon/footprint.json"))
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_changing_settings_leaves_no_threads_behind(run_env):
+    """Blocks with other zones share one meter; other sensor settings replace it and its threads end."""
+    script(
+        """
+        def count_ours():
+            return sum(t.name.startswith("mlflow-carbon") for t in threading.enumerate())
+
+        for zone in ("FR", "DE", "FR", "DE"):
+            with mlflow_carbon.track(zone=zone) as block:
+                work(0.1)
+            assert block.footprint.zone == zone
+        assert count_ours() == 2, count_ours()
+        for power_w in (50, 60, 50, 60):
+            with mlflow_carbon.track(cpu_power_w=power_w, ram_power_w=0) as block:
+                work(0.3)
+            assert mlflow_carbon.flush()
+            assert block.footprint.energy_kwh * 3.6e6 <= power_w * block.footprint.duration_s, power_w
+        end = time.monotonic() + 10
+        while count_ours() > 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert count_ours() == 2, count_ours()
+        """,
+        run_env,
+    )
+
+
+def test_a_child_process_knows_every_run_around_it(run_env):
+    """A subprocess that adopts the outer of two nested runs does not measure it again either."""
+    script(
+        """
+        import subprocess
+        mlflow_carbon.autolog()
+        with mlflow.start_run(run_name="outer") as outer, mlflow.start_run(nested=True):
+            code = "; ".join([
+                "import mlflow, mlflow_carbon",
+                "mlflow_carbon.autolog()",
+                f"run = mlflow.start_run(run_id={outer.info.run_id!r})",
+                "assert mlflow_carbon.snapshot() is None",
+            ])
+            work(0.5)
+            subprocess.run([sys.executable, "-c", code], check=True)
+            work(0.5)
+        """,
+        run_env,
+    )
+    assert len(_footprint(by_name(run_env)["outer"], run_env)["segments"]) == 1
+
+
+def test_a_forked_child_ends_at_sigterm_as_ever(run_env):
+    """Our handler is for the process that measures; a child of fork has the default action again."""
+    script(
+        """
+        import signal
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(0.3)
+            assert callable(signal.getsignal(signal.SIGTERM))
+            pid = os.fork()
+            if pid == 0:
+                os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
+            assert os.waitpid(pid, 0)[1] == 0
+        """,
+        run_env,
+    )
+
+
+def test_blocks_and_the_runs_around_them_do_not_share_the_machine(run_env):
+    """A block in a run and a run in a block are one workload; three nested runs are one, too."""
+    script(
+        """
+        mlflow_carbon.autolog()
+        with mlflow.start_run(run_name="holds a block"):
+            with mlflow_carbon.track():
+                work()
+        with mlflow_carbon.track():
+            with mlflow.start_run(run_name="in a block"):
+                work()
+        with mlflow.start_run(run_name="a"), mlflow.start_run(run_name="b", nested=True):
+            with mlflow.start_run(run_name="c", nested=True):
+                work()
+        """,
+        run_env,
+    )
+    shared = {name for name, run in by_name(run_env).items() if "carbon.shared" in run.data.tags}
+    assert shared == set()
+
+
+def test_no_verb_raises_or_floods_whatever_it_is_given(run_env):
+    """Wrong counts and steps are left out and said; a step for each batch does not make a reading each."""
+    script(
+        """
+        import numpy as np
+        from mlflow_carbon.session import meter
+        mlflow_carbon.autolog()
+        with mlflow.start_run():
+            work(1)
+            for wrong in (None, "many", float("nan"), [1, 2], 10**400):
+                mlflow_carbon.count("image", wrong)
+                mlflow_carbon.log_step(wrong)
+            mlflow_carbon.count("image", np.float32(3))
+            before = meter.current().sampler._seq
+            end = time.monotonic() + 2
+            step = 0
+            while time.monotonic() < end:
+                mlflow_carbon.log_step(step)
+                step += 1
+                time.sleep(0.01)
+            assert meter.current().sampler._seq - before <= 8
+        """,
+        run_env,
+    )
+    (run,) = runs(run_env)
+    assert _footprint(run, run_env)["total"]["functional_units"] == 3
+    assert "count of" in run.data.tags["carbon.error"]
+    assert run.data.metrics["carbon/step/energy_kwh"] > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.integration.test_autolog import runs
-from tests.integration.test_server_down import _free_port, _stop, server
+from tests.servers import free_port, server, stop
 
 pytestmark = pytest.mark.slow
 
@@ -95,12 +95,12 @@ def test_mlflow_run_finishes_its_own_run(offline, tmp_path):
     assert run.data.metrics["carbon/energy_kwh"] > 0
 
 
-@pytest.mark.parametrize("word", ["accum=abc", "accum=300", "amp=fp17", "zone=NOWHERE", "akkum=4"])
+@pytest.mark.parametrize("word", ["accum=abc", "zone=NOWHERE"])
 def test_mlflow_run_with_a_wrong_parameter_leaves_nothing_running(word, offline, tmp_path):
     """Exit code not 0, the message is there, and the run that `mlflow run` made is FAILED."""
     done = mlflow_run("-P", word, env=offline, cwd=tmp_path)
     assert done.returncode != 0
-    assert f"mnist: {'unknown parameter' if word == 'akkum=4' else word.partition('=')[0]}" in done.stderr
+    assert f"mnist: {word.partition('=')[0]}: " in done.stderr
     assert "projects/mnist" not in done.stderr.partition("mnist: ")[2]  # no traceback through our files
     assert [run.info.status for run in runs(offline)] == ["FAILED"]
 
@@ -118,7 +118,7 @@ def test_damaged_data_stop_before_a_run_is_made(offline, tmp_path):
 
 def test_an_unreachable_server_is_said_at_once(offline, tmp_path):
     """Exit code 1 and what to do, before any training."""
-    env = offline | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{_free_port()}"}
+    env = offline | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"}
     done = module("train", env=env, cwd=tmp_path)
     assert done.returncode == 1
     assert "expected an answer, got none within 3 s" in done.stderr
@@ -128,21 +128,23 @@ def test_an_unreachable_server_is_said_at_once(offline, tmp_path):
 
 def test_a_server_that_dies_in_mid_training_costs_no_training(offline, tracking_uri, tmp_path):
     """All epochs are done, the last checkpoint is there, the replay command is said, and the exit code is 1."""
-    port = _free_port()
+    pytest.importorskip("flask", reason="needs the full mlflow (extra `ui`)")
+    port = free_port()
     env = offline | {
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     }
     command = [sys.executable, "-m", "projects.mnist.train", "--epochs", "12"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with (
         server(tracking_uri, tmp_path, port) as process,
-        subprocess.Popen(command, env=env, cwd=tmp_path, **pipes) as child,
+        subprocess.Popen(
+            command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child,
     ):
         assert child.stdout is not None
         assert child.stdout.readline().startswith("epoch 1:")
-        _stop(process)
+        stop(process)
         out, err = child.communicate(timeout=200)
     assert child.returncode == 1
     assert "epoch 12:" in out

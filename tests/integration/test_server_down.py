@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import pytest
-import requests
 
 from tests.integration.test_autolog import WORK, _command, runs
+from tests.servers import free_port, server, stop
 
 pytestmark = pytest.mark.slow
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def server(backend_uri: str, folder, port: int):
-    """A real MLflow server on loopback."""
-    pytest.importorskip("flask", reason="needs the full mlflow (extra `ui`)")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", backend_uri, "--artifacts-destination", str(folder / "artifacts")),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_until_up(port)
-        yield process
-    finally:
-        _stop(process)
-
-
-def _wait_until_up(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=1).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.2)
-    raise TimeoutError("the MLflow server did not come up")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_a_server_that_dies_in_mid_run_costs_the_user_nothing(run_env, tracking_uri, tmp_path):
     """The run's own code goes on, our part adds at most ten seconds, and recover stores the rest later."""
-    port = _free_port()
+    pytest.importorskip("flask", reason="needs the full mlflow (extra `ui`)")
+    port = free_port()
     # MLflow's own retries would hold the user's end_run for minutes: they are cut short for the test.
     env = run_env | {
         "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     }
     body = """
 import time
@@ -96,7 +49,7 @@ print("trained", flush=True)
         assert child.stdout is not None
         assert child.stdout.readline().strip() == "ready"
         time.sleep(2)
-        _stop(process)
+        stop(process)
         trained_at = None
         for line in child.stdout:
             if line.strip() == "trained":
@@ -119,7 +72,7 @@ print("trained", flush=True)
 def test_recover_says_why_it_cannot_store(run_env, tmp_path):
     """With the server still down, recover fails with a message, keeps the journal and exits 1."""
     env = run_env | {
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{_free_port()}",
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
     }

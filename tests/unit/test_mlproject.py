@@ -14,7 +14,7 @@ from projects.mnist import config
 from projects.mnist.config import Config, from_command_line
 
 ROOT = Path(__file__).resolve().parents[2]
-BASELINE_SHA256 = "?"
+BASELINE_SHA256 = "fcad31cb6f3f8a19eb9bf06d9f301a7fbdefe988cb56eb4d72ff4e567d36ebcc"
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,14 @@ def test_a_damaged_shared_copy_is_named_and_passed_over(tmp_path, capsys):
     assert "train-labels-idx1-ubyte.gz: expected sha256" in capsys.readouterr().err
 
 
+def test_a_shared_folder_without_the_files_is_named(tmp_path, capsys):
+    """A variable that points beside the data is said, not passed over in silence."""
+    cache = folder(tmp_path, "cache")
+    files = published(cache)
+    data.load(None, env={"MLFLOW_CARBON_DATA": str(tmp_path / "no")}, cache=cache, mirrors=(), files=files)
+    assert "MLFLOW_CARBON_DATA: expected the four MNIST files" in capsys.readouterr().err
+
+
 def test_a_mirror_with_a_wrong_file_gives_way_to_the_next(tmp_path, serve, capsys):
     """Only the wrong file is asked of the second mirror, and the cache ends whole."""
     good, bad = folder(tmp_path, "good"), folder(tmp_path, "bad")

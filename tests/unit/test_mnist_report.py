@@ -77,6 +77,12 @@ def test_after_the_first_trouble_nothing_more_is_sent(capsys):
     )
 
 
+def test_no_password_is_repeated():
+    """MLflow's own messages carry the address as it was given."""
+    error = MlflowException("API request to https://me:secret@host.example/api failed")
+    assert report._short(error) == "API request to https://host.example/api failed"
+
+
 def test_other_errors_are_not_swallowed():
     """Only trouble with the server is; a mistake of ours still shows."""
 
@@ -89,7 +95,7 @@ def test_other_errors_are_not_swallowed():
 
 def test_parameters_that_mlflow_run_logged_are_left_alone():
     """`mlflow run` has logged accum as "4"; the same key in another spelling would be refused."""
-    told = []
+    told: list[object] = []
 
     class Listening(report.Log):
         def _tell(self, call, *args, **kwargs):

@@ -67,7 +67,8 @@ def test_the_note_word_for_word():
         | Grid | 200 gCO2e/kWh, zone GB (from argument), actual, carbonintensity.org.uk |
         | Facility | PUE 1 (default) |
         | Time | 61.2 s, 99.8 % covered |
-        | Verdict | warn |
+        | Machine | energy of the whole machine |
+        | Verdict | warn: see the findings below |
         | SCI | 0.0246 mgCO2e per image |
 
         | Phase | Time | Energy | Share | Confidence |

@@ -146,6 +146,19 @@ def test_a_poke_gives_a_tick_at_once():
         assert ears.ticks[-1].t_mono_ns >= asked_ns
 
 
+def test_a_poke_spares_a_reading_that_is_still_fresh():
+    """Within the time that is asked for the last tick will do, after it a new one is made; none yet is never fresh."""
+    sampler, clock = _waiting()
+    sampler.poke(unless_within_s=5)
+    assert sampler._poked
+    sampler._poked = False
+    sampler._last = sampler._tick(())
+    for seconds, poked in ((0.4, False), (0.2, True)):
+        clock.advance(seconds)
+        sampler.poke(unless_within_s=0.5)
+        assert sampler._poked is poked
+
+
 def test_waiting_for_a_tick_gives_up():
     """Nobody listens, so no tick comes."""
     sampler = _sampler(ConstantPower())
@@ -238,3 +251,46 @@ def test_a_listener_that_raises_is_left_out_and_the_others_hear_on(caplog):
     assert len(broken.ticks) == 1
     assert [r.message for r in caplog.records] == ["a listener failed and gets no more readings"]
     assert caplog.records[0].exc_info is not None
+
+
+class Closable(ConstantPower):
+    """A sensor that tells when it is closed, and fails at it."""
+
+    def __init__(self):
+        super().__init__()
+        self.closed = threading.Event()
+
+    def close(self):
+        self.closed.set()
+        raise OSError("closed twice")
+
+
+def test_a_retired_sampler_lets_sensors_and_thread_go_and_starts_again_for_a_listener():
+    """The next subscription looks for sensors anew; numbers of ticks go on."""
+    looks: list[str] = []
+    sensor, first, second = Closable(), Ears(), Ears()
+    sampler = _sampler(sensor, looks=looks)
+    sampler.retire()  # nothing to let go yet
+    sampler.subscribe(first)
+    first.wait_for(2)
+    sampler.unsubscribe(first)
+    thread = sampler._thread
+    assert thread is not None
+    sampler.retire()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    assert sensor.closed.is_set()
+    sampler.subscribe(second)
+    second.wait_for(2)
+    assert len(looks) == 2
+    assert second.ticks[0].seq > first.ticks[-1].seq
+
+
+def test_a_listener_in_time_keeps_a_sampler_from_retiring():
+    """Whoever subscribes before the thread has ended goes on with it."""
+    sampler, _ = _waiting()
+    sampler._thread = threading.current_thread()
+    sampler.retire()
+    sampler.subscribe(Ears())
+    assert not sampler._is_over()
+    assert sampler._thread is threading.current_thread()

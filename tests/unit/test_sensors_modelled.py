@@ -55,8 +55,9 @@ def _cpu(times, root, **settings):
     return sensor
 
 
-def _powers(sensor, count):
-    return [sensor.read(VirtualClock())[0].power_mw for _ in range(count)]
+def _powers(sensor, count, *, every_s=1.0):
+    times = [round(i * every_s * 1e9) for i in range(count)]
+    return [sensor.read(VirtualClock(now_ns=t, step_ns=0))[0].power_mw for t in times]
 
 
 def test_power_is_the_mean_since_the_previous_reading(tmp_path):
@@ -79,6 +80,25 @@ def test_within_one_tick_the_last_mean_stands(tmp_path):
     assert _powers(sensor, 5) == [None, None, 100_000, 100_000, 10_000]
 
 
+def test_short_looks_do_not_change_the_power_of_a_load(tmp_path):
+    """A CPU that is busy every other 50 ms is half busy, 21.25 W, whether it is read once a second or 20 times.
+
+    Read by read it would be 100 W and 10 W in turn: 55 W.
+    """
+    times = [(0.05 * ((i + 1) // 2), 0.05 * i) for i in range(101)]
+    powers = _powers(_cpu(times, tmp_path, cpu_power_w=100.0), len(times), every_s=0.05)
+    settled = powers[20:]
+    assert sum(settled) / len(settled) == pytest.approx(21_250, rel=0.05)
+    assert max(settled) < 30_000
+
+
+def test_a_pause_says_nothing_about_what_comes_after(tmp_path):
+    """After an idle hour in which nobody listened, a busy run is busy from its second reading on."""
+    sensor = _cpu([(0, 0), (0, 3600), (0.1, 3600.1)], tmp_path, cpu_power_w=100.0)
+    clocks = [VirtualClock(now_ns=round(s * 1e9), step_ns=0) for s in (0, 3600, 3600.1)]
+    assert [sensor.read(clock)[0].power_mw for clock in clocks] == [None, 10_000, 100_000]
+
+
 def test_counters_that_go_back_stay_in_range(tmp_path):
     """Idle time may fall by a tick; the load is then full, never more, and never below nothing."""
     sensor = _cpu([(10, 20), (13, 22), (12, 24)], tmp_path, cpu_power_w=100.0)
@@ -88,7 +108,8 @@ def test_counters_that_go_back_stay_in_range(tmp_path):
 def test_failed_read_is_an_error_and_the_next_mean_covers_the_gap(tmp_path):
     """After a failure the mean runs from the last good reading, as the ledger books it."""
     sensor = _cpu([(0, 0), OSError("gone"), (2, 4)], tmp_path, cpu_power_w=100.0)
-    _, failed, after = (sensor.read(VirtualClock())[0] for _ in range(3))
+    clocks = (VirtualClock(now_ns=second * 10**9, step_ns=0) for second in range(3))
+    _, failed, after = (sensor.read(clock)[0] for clock in clocks)
     assert (failed.error, failed.power_mw) == ("OSError: gone", None)
     assert after.power_mw == 21_250
 

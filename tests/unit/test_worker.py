@@ -108,3 +108,31 @@ def test_a_worker_without_jobs_has_no_thread():
     before = threading.active_count()
     assert worker.drain(1)
     assert threading.active_count() == before
+
+
+def test_a_retired_worker_ends_its_thread_and_starts_again_for_a_job():
+    """What was not due yet is forgotten."""
+    worker, done = Worker(), threading.Event()
+    worker.retire()  # nothing to end yet
+    worker.submit(_raise, delay_s=3600)
+    thread = worker._thread
+    assert thread is not None
+    worker.retire()
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    worker.submit(done.set)
+    assert done.wait(WAIT_S)
+    assert worker.drain(WAIT_S)
+    assert worker._queue == []
+
+
+def test_a_job_in_time_keeps_a_worker_from_retiring():
+    """It runs in the thread that was about to end."""
+    worker, done = Worker(), threading.Event()
+    go = _hold(worker)
+    thread = worker._thread
+    worker.retire()
+    worker.submit(done.set)
+    go.set()
+    assert done.wait(WAIT_S)
+    assert worker._thread is thread
