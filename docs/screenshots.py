@@ -91,7 +91,7 @@ def name_runs(tracking_uri: str) -> tuple[str, list[str]]:
 
 def take(page: WebDriver, base: str, experiment_id: str, run_ids: list[str], images: Path) -> None:
     """All pictures."""
-    browser.resize(page, browser.Size(width=1440, height=1470))
+    browser.resize(page, browser.Size(width=1440, height=1540))
     browser.open_charts(page, base, experiment_id, search=SEARCH)
     browser.fold_sidebar(page)
     browser.wait_for_charts(page, DRAWN, runs=len(run_ids))
