@@ -168,7 +168,6 @@ def _end(session: Session, status: str) -> RunFootprint | None:
     owner.stop(session.spec.run_id, status)
     if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
         return None
-    publisher.costed.wait(_FOOTPRINT_S)
     return final.footprint(publisher.ending())[0]
 
 

@@ -7,7 +7,6 @@ there when the process goes is in the journal, and `recover` stores it.
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +93,6 @@ class Publisher:
         self._next_summary_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
-        self.costed = threading.Event()
-        """Set when it is known what energy costs here."""
 
     @property
     def knows_the_past(self) -> bool:
@@ -183,20 +180,20 @@ class Publisher:
         )
 
     def ending(self) -> final.Ending:
-        """The span as it stands, for figures. Never asks the world.
+        """The span as it stands, for figures, in any thread. Waits for nobody: neither worker nor network.
 
         Raises:
-            RuntimeError: Before the first reading, or before it is known what energy costs here.
+            RuntimeError: Before the first reading.
         """
         session = self._session
-        if session.recording is None or self.costing is None:
-            raise RuntimeError("expected a session with a first reading and a costing")
+        if session.recording is None:
+            raise RuntimeError("expected a session with a first reading")
         return final.Ending(
             run_id=session.spec.run_id,
             segment_id=session.segment_id,
             end_ns=session.end_ns if session.end_ns is not None else session.recording.last_ns,
             recording=session.recording,
-            costing=self.costing,
+            costing=self.costing or self._costing(replace(session.settings, grid="annual")),
             period_s=session.settings.period_s,
             units=session.units,
             usage=session.ended.usage if session.ended is not None else None,
@@ -214,16 +211,17 @@ class Publisher:
 
     def _cost(self, settings: Settings) -> publish.Costing:
         """Learn what energy costs from the start of the run until a while from now."""
-        session = self._session
-        end_s = session.wall_start_s + self._elapsed_s() + _COSTING_S
-        fresh = self._surroundings.costing(settings, session.wall_start_s, end_s)
+        fresh = self._costing(settings)
         if self.costing is not None and len(fresh.intensity.slots) < len(self.costing.intensity.slots):
             return self.costing  # the service is silent: what it said before still holds for its time
         self.costing = fresh
-        session.journal.append("costing", costing=costing_record(fresh))
+        self._session.journal.append("costing", costing=costing_record(fresh))
         self._outbox.add(Tags(publish.start_tags(fresh)))
-        self.costed.set()
         return fresh
+
+    def _costing(self, settings: Settings) -> publish.Costing:
+        start_s = self._session.wall_start_s
+        return self._surroundings.costing(settings, start_s, start_s + self._elapsed_s() + _COSTING_S)
 
     def _go_live(self) -> None:
         """Ask a live service, where the settings name one; again every half hour, also after a failure."""

@@ -124,10 +124,8 @@ def load(
             except DataError as error:
                 say(f"{error}; looking elsewhere")
         elif directory != where:
-            say(
-                f"MLFLOW_CARBON_DATA: expected the four MNIST files in {directory}, "
-                f"got no {files[0].name}; looking elsewhere (or give -P data_dir=FOLDER)"
-            )
+            missing = f"MLFLOW_CARBON_DATA: expected the four MNIST files in {directory}, got none"
+            say(f"{missing}; looking elsewhere")
     return _from_directory(where, files) if _download(files, where, mirrors) else digits()
 
 

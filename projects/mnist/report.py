@@ -113,6 +113,7 @@ class Log:
                 evaluation included.
         """
         mlflow_carbon.count("image", images)
+        started_s, self._lap_started_s = self._lap_started_s, time.perf_counter()
         now = mlflow_carbon.snapshot()
         energy_kwh = _difference(now, self._footprint, "energy_kwh")
         emissions_gco2e = _difference(now, self._footprint, "emissions_gco2e")
@@ -128,18 +129,12 @@ class Log:
         mlflow_carbon.log_step(epoch)
         print(
             f"epoch {epoch}: loss {values['train/loss']:.4f}, test accuracy {values['test/accuracy']:.2%}, "
-            f"{self._lap_s():.1f} s"
+            f"{self._lap_started_s - started_s:.1f} s"
             + (f", {energy_kwh:#.3g} kWh" if energy_kwh is not None else "")
             + (f", {emissions_gco2e:#.3g} gCO2e" if emissions_gco2e is not None else "")
             + (f" ({now.basis})" if now else ", energy not measured"),
             flush=True,
         )
-
-    def _lap_s(self) -> float:
-        """Seconds since the last call, as the energy beside it; first since the start."""
-        now_s = time.perf_counter()
-        lap_s, self._lap_started_s = now_s - self._lap_started_s, now_s
-        return lap_s
 
     def model(self, model: torch.nn.Module, *, dtype: str, shape: tuple[int, ...]) -> None:
         """Log the final model, which takes images of a dtype and shape.
@@ -159,9 +154,7 @@ class Log:
             model.cpu(),
             name="model",
             signature=ModelSignature(inputs=images, outputs=scores),
-            pip_requirements=[
-                "torch=={}".format(torch.__version__.partition("+")[0])
-            ],  # inferring takes long
+            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],  # inferring takes long
             serialization_format="pickle",
         )
 

@@ -13,7 +13,7 @@ import pytest
 from mlflow_carbon import journal
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.sensors import Discovery
-from mlflow_carbon.session import recovery
+from mlflow_carbon.session import final, recovery
 from mlflow_carbon.session.final import Usage
 from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.session.meter import Meter
@@ -300,3 +300,22 @@ def test_an_end_that_fails_stops_the_readings(tmp_path):
     assert meter.sampler._listeners == []
     assert meter.is_idle()
     assert len(journal.orphans(tmp_path)) == 1
+
+
+def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
+    """While the store of another run holds the worker up, a block has its figures at once."""
+    hanging = MemorySink()
+    hanging.hang.clear()
+    meter = _meter(tmp_path)
+    meter.start(RunSpec(run_id="run1"), FAST, hanging)
+    session = meter.start(RunSpec(run_id="block", stored=False), FAST, None)
+    publisher = meter.publisher(session)
+    _busy(0.2)
+    meter.stop("block", "FINISHED")
+    assert session.measured.wait(10)
+    figures, _ = final.footprint(publisher.ending())
+    hanging.hang.set()
+    assert (figures.energy_kwh or 0) > 0
+    assert figures.zone == "XX"
+    meter.stop("run1", "FINISHED")
+    assert meter.flush(10)
