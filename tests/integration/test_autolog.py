@@ -20,7 +20,7 @@ WORK = """
 import os, sys, time, threading
 import mlflow, mlflow_carbon
 
-def work(seconds=0.6):
+def work(seconds=1.5):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(1000))
