@@ -105,10 +105,6 @@ def take(page: WebDriver, base: str, experiment_id: str, run_ids: list[str], ima
     note = browser.open_overview(page, base, experiment_id, run_ids[0]).rect
     save(page, images / "mlflow-run-note.png", width=note["x"] + note["width"] + 16)
 
-    browser.resize(page, browser.Size(height=620))
-    browser.open_comparison(page, base, experiment_id, run_ids)
-    save(page, images / "mlflow-compare.png")
-
 
 def save(page: WebDriver, path: Path, *, width: float | None = None) -> None:
     """Write what is visible, from the left edge on, as PNG."""
