@@ -91,7 +91,7 @@ def name_runs(tracking_uri: str) -> tuple[str, list[str]]:
 
 def take(page: WebDriver, base: str, experiment_id: str, run_ids: list[str], images: Path) -> None:
     """All pictures."""
-    browser.resize(page, browser.Size(width=1440, height=1470))
+    browser.resize(page, browser.Size(width=1440, height=1540))
     browser.open_charts(page, base, experiment_id, search=SEARCH)
     browser.fold_sidebar(page)
     browser.wait_for_charts(page, DRAWN, runs=len(run_ids))
@@ -104,10 +104,6 @@ def take(page: WebDriver, base: str, experiment_id: str, run_ids: list[str], ima
     browser.resize(page, browser.Size(height=860))
     note = browser.open_overview(page, base, experiment_id, run_ids[0]).rect
     save(page, images / "mlflow-run-note.png", width=note["x"] + note["width"] + 16)
-
-    browser.resize(page, browser.Size(height=620))
-    browser.open_comparison(page, base, experiment_id, run_ids)
-    save(page, images / "mlflow-compare.png")
 
 
 def save(page: WebDriver, path: Path, *, width: float | None = None) -> None:

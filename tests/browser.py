@@ -35,7 +35,6 @@ __all__ = [
     "enlarge",
     "fold_sidebar",
     "open_charts",
-    "open_comparison",
     "open_overview",
     "plot_against",
     "programs",
@@ -207,14 +206,6 @@ def open_overview(page: WebDriver, base: str, experiment_id: str, run_id: str) -
         toggle.click()
     page.execute_async_script(_TWO_FRAMES)
     return note
-
-
-def open_comparison(page: WebDriver, base: str, experiment_id: str, run_ids: Collection[str]) -> None:
-    """The page that compares runs, drawn."""
-    runs = "[" + ",".join(f'"{run_id}"' for run_id in run_ids) + "]"
-    page.get(_address(base, "compare-runs", runs=runs, experiments=f'["{experiment_id}"]'))
-    _when_there(page, ".js-plotly-plot .parcoords")
-    page.execute_async_script(_TWO_FRAMES)
 
 
 def _address(base: str, path: str, **query: str) -> str:

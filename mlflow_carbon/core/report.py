@@ -28,6 +28,11 @@ __all__ = [
 NOTE_START = "<!-- mlflow-carbon -->"
 NOTE_END = "<!-- /mlflow-carbon -->"
 
+# MLflow shows the beginning of a note as plain text under the mouse, and folds it in the overview after a few
+# lines. So it begins with a sentence, and the mark comes behind.
+_TITLE = "Energy and carbon: "
+_GAP = "&emsp;"  # MLflow's tables have no space between columns
+
 _ENERGY_STEPS = ((1e-3, 1e6, "mWh"), (1.0, 1e3, "Wh"), (1e3, 1.0, "kWh"))
 _GRAM_STEPS = ((1.0, 1e3, "mgCO2e"), (1e3, 1.0, "gCO2e"), (float("inf"), 1e-3, "kgCO2e"))
 
@@ -77,8 +82,8 @@ def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Ite
     if footprint.sci_gco2e_per_unit is not None:
         grams = _only(footprint.sci_gco2e_per_unit, describe_grams)
         rows.append(("SCI", f"{grams} per {footprint.functional_unit}"))
-    lines = [NOTE_START, "### Energy and carbon", "", "| What | Figure |", "| --- | --- |"]
-    lines += [f"| {name} | {_cell(text)} |" for name, text in rows]
+    lines = [f"{_headline(footprint)} {NOTE_START}", "", _row("What", "Figure"), "| --- | --- |"]
+    lines += [_row(name, _cell(text)) for name, text in rows]
     lines += _phase_table(tuple(phases))
     lines += [f"\n> {_cell(text)}" for text in findings]
     return "\n".join([*lines, NOTE_END])
@@ -91,15 +96,29 @@ def merge_note(existing: str, block: str) -> str:
     start = existing.rfind(NOTE_START)
     end = existing.find(NOTE_END, max(start, 0))
     if 0 <= start < end:
+        title = existing.rfind(_TITLE, existing.rfind("\n", 0, start) + 1, start)
+        start = title if title >= 0 else start
         return existing[:start] + block + existing[end + len(NOTE_END) :]
     return f"{existing}\n\n{block}" if existing.strip() else block
 
 
-def _energy_text(footprint: RunFootprint) -> str:
-    text = describe_energy(
+def _headline(footprint: RunFootprint) -> str:
+    if footprint.energy_kwh is None:
+        return f"{_TITLE}nothing was read"
+    return (
+        f"{_TITLE}{_range_text(footprint)}, {_grams_text(footprint)}; "
+        f"{footprint.basis}, quality {footprint.quality}"
+    )
+
+
+def _range_text(footprint: RunFootprint) -> str:
+    return describe_energy(
         footprint.energy_low_kwh or 0.0, footprint.energy_kwh or 0.0, footprint.energy_high_kwh or 0.0
     )
-    return f"{text}, {footprint.basis}, quality {footprint.quality}"
+
+
+def _energy_text(footprint: RunFootprint) -> str:
+    return f"{_range_text(footprint)}, {footprint.basis}, quality {footprint.quality}"
 
 
 def _component_rows(footprint: RunFootprint) -> list[tuple[str, str]]:
@@ -153,13 +172,22 @@ def _verdict_text(footprint: RunFootprint) -> str:
 def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:
     if not phases:
         return []
-    lines = ["", "| Phase | Time | Energy | Share | Confidence |", "| --- | --- | --- | --- | --- |"]
+    lines = ["", _row("Phase", "Time", "Energy", "Share", "Confidence"), "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {_cell(row.phase)} | {row.time_s:.1f} s | {_only(j_to_kwh(row.energy_j), describe_energy)} "
-        f"| {100 * row.energy_ratio:.1f} % | {row.confidence} |"
+        _row(
+            _cell(row.phase),
+            f"{row.time_s:.1f} s",
+            _only(j_to_kwh(row.energy_j), describe_energy),
+            f"{100 * row.energy_ratio:.1f} %",
+            row.confidence,
+        )
         for row in phases
     ]
     return lines
+
+
+def _row(*cells: str) -> str:
+    return f"| {f'{_GAP} | '.join(cells)} |"
 
 
 _HARMLESS = str.maketrans(

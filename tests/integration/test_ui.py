@@ -62,5 +62,6 @@ def test_charts_line_runs_up_and_the_overview_has_the_note(page, run_env, tracki
         rows = [row.text for row in note.find_elements("css selector", "table tr")]
         assert any(row.startswith("Grid") and "DE" in row for row in rows), rows
         assert any("Wh" in row for row in rows), rows
+        assert note.text.startswith("Energy and carbon: ")
         assert "|" not in note.text
         assert "<!--" not in note.text

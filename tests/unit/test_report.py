@@ -55,26 +55,25 @@ def test_the_note_word_for_word():
     """12.3 Wh are 0.0123 kWh; 32 400 J of a phase are 9 Wh; 24.6e-6 g are 0.0246 mg; absent parts have no row."""
     found = note(FOOTPRINT, [_row("forward"), _row("other", 3600)], ["fake:cpu: 2 of 60 reads failed"])
     assert found == dedent("""\
-        <!-- mlflow-carbon -->
-        ### Energy and carbon
+        Energy and carbon: 12.3 Wh (8 to 17.1), 2.46 gCO2e (1.5 to 3.7); modelled, quality L0 <!-- mlflow-carbon -->
 
-        | What | Figure |
+        | What&emsp; | Figure |
         | --- | --- |
-        | Energy | 12.3 Wh (8 to 17.1), modelled, quality L0 |
-        | of it CPU | 12 Wh |
-        | of it memory | 300 mWh |
-        | CO2e | 2.46 gCO2e (1.5 to 3.7) |
-        | Grid | 200 gCO2e/kWh, zone GB (from argument), actual, carbonintensity.org.uk |
-        | Facility | PUE 1 (default) |
-        | Time | 61.2 s, 99.8 % covered |
-        | Machine | energy of the whole machine |
-        | Verdict | warn: see the findings below |
-        | SCI | 0.0246 mgCO2e per image |
+        | Energy&emsp; | 12.3 Wh (8 to 17.1), modelled, quality L0 |
+        | of it CPU&emsp; | 12 Wh |
+        | of it memory&emsp; | 300 mWh |
+        | CO2e&emsp; | 2.46 gCO2e (1.5 to 3.7) |
+        | Grid&emsp; | 200 gCO2e/kWh, zone GB (from argument), actual, carbonintensity.org.uk |
+        | Facility&emsp; | PUE 1 (default) |
+        | Time&emsp; | 61.2 s, 99.8 % covered |
+        | Machine&emsp; | energy of the whole machine |
+        | Verdict&emsp; | warn: see the findings below |
+        | SCI&emsp; | 0.0246 mgCO2e per image |
 
-        | Phase | Time | Energy | Share | Confidence |
+        | Phase&emsp; | Time&emsp; | Energy&emsp; | Share&emsp; | Confidence |
         | --- | --- | --- | --- | --- |
-        | forward | 45.0 s | 9 Wh | 73.2 % | fair |
-        | other | 45.0 s | 1 Wh | 73.2 % | fair |
+        | forward&emsp; | 45.0 s&emsp; | 9 Wh&emsp; | 73.2 %&emsp; | fair |
+        | other&emsp; | 45.0 s&emsp; | 1 Wh&emsp; | 73.2 %&emsp; | fair |
 
         > fake:cpu: 2 of 60 reads failed
         <!-- /mlflow-carbon -->""")
@@ -83,9 +82,10 @@ def test_the_note_word_for_word():
 def test_a_note_of_nothing_says_so():
     """A run without readings has a note all the same."""
     lines = note(RunFootprint()).splitlines()
-    assert any(line.startswith("| Energy | 0 mWh (0 to 0)") for line in lines)
-    assert any(line.startswith("| Grid | no energy to cost") for line in lines)
-    assert "| Verdict | none |" in lines
+    assert lines[0] == f"Energy and carbon: nothing was read {NOTE_START}"
+    assert any(line.startswith("| Energy&emsp; | 0 mWh (0 to 0)") for line in lines)
+    assert any(line.startswith("| Grid&emsp; | no energy to cost") for line in lines)
+    assert "| Verdict&emsp; | none |" in lines
     assert not any("Phase" in line or line.startswith(">") for line in lines)
 
 
@@ -140,7 +140,7 @@ def test_a_range_is_in_the_unit_of_its_value():
 def test_names_bring_no_markup(name, shown):
     """Pipes, tags, links, images and our own marks in names stay text."""
     found = note(FOOTPRINT, [_row(name)], [name])
-    assert f"| {shown} | 45.0 s |" in found
+    assert f"| {shown}&emsp; | 45.0 s&emsp; |" in found
     assert f"> {shown}" in found.splitlines()
 
 
@@ -166,6 +166,16 @@ def test_the_users_own_text_survives_a_new_note(before, after):
     """Our block is replaced in place; what stands around it stays, to the letter."""
     old, new = note(FOOTPRINT), note(RunFootprint())
     assert merge_note(f"{before}{old}{after}", new) == f"{before}{new}{after}"
+
+
+def test_the_headline_goes_with_the_block():
+    """Words that a user has put before our headline stay, and so does a headline that they have written anew."""
+    old, new = note(FOOTPRINT), note(RunFootprint())
+    mine = "Energy and carbon: see below. "
+    assert merge_note(mine + old, new) == mine + new
+    cut = old.replace("Energy and carbon", "My run")
+    head = cut.partition(NOTE_START)[0]
+    assert merge_note(cut, new) == head + new
 
 
 @given(st.lists(st.sampled_from([NOTE_START, NOTE_END, "mine 1", "mine 2", "mine 3", "\n"]), max_size=8))
