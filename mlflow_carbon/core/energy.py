@@ -114,7 +114,7 @@ class Ledger:
         self._start_ns = start_ns
         self._wall_offset_ns = wall_offset_ns
         self._last: dict[str, Sample] = {}
-        self._cells: dict[tuple[str, int], int] = {}
+        self._cells: dict[tuple[str, int], Cell] = {}
         self._covered_ns: dict[str, int] = dict.fromkeys(self._channels, 0)
         self._cases: dict[str, dict[Case, int]] = {c: {} for c in self._channels}
 
@@ -157,7 +157,12 @@ class Ledger:
         self._covered_ns[part.channel] += part.duration_ns
         for bucket_s, energy in self._split(part):
             key = (part.channel, bucket_s)
-            self._cells[key] = self._cells.get(key, 0) + energy
+            so_far = self._cells.get(key)
+            self._cells[key] = Cell(
+                channel=part.channel,
+                bucket_s=bucket_s,
+                energy_uj=energy + (so_far.energy_uj if so_far is not None else 0),
+            )
 
     def _split(self, part: Interval) -> Iterator[tuple[int, int]]:
         step = BUCKET_S * NS_PER_S
@@ -174,9 +179,7 @@ class Ledger:
         return EnergySeries(
             channels=self.channels,
             duration_ns=max(0, end_ns - self._start_ns),
-            cells=tuple(
-                Cell(channel=c, bucket_s=b, energy_uj=e) for (c, b), e in sorted(self._cells.items())
-            ),
+            cells=tuple(self._cells[key] for key in sorted(self._cells)),
             covered_ns=dict(self._covered_ns),
             cases={c: dict(n) for c, n in self._cases.items()},
         )

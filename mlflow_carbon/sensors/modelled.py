@@ -8,10 +8,11 @@ from __future__ import annotations
 import platform
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_carbon.core.power_model import WATTS_PER_THREAD, cpu_power_w, estimate_dimms, ram_power_w
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
+from mlflow_carbon.sensors.busy_time import BusyTime, ProcStat, busy_time, machine_times
 from mlflow_carbon.sensors.contract import Absence, Found, Values, take
 from mlflow_carbon.sensors.cpu_table import match, read_table
 from mlflow_carbon.sensors.cpuinfo import CpuInfo, read_cpuinfo
@@ -34,13 +35,6 @@ _BYTES_PER_GB = 1024**3  # CodeCarbon's gigabyte
 _PPM = 1_000_000
 _LOOK_NS = 900_000_000  # a beat of one second may come a little early
 _PAUSE_NS = 10_000_000_000  # nobody listened meanwhile: that load says nothing about a run that begins
-
-
-class BusyTime(NamedTuple):
-    """CPU time of the whole machine since boot, in seconds."""
-
-    busy_s: float
-    total_s: float
 
 
 class _Design(NamedTuple):
@@ -70,7 +64,9 @@ class CpuModel:
         return (take(self.channels[0].id, clock, partial(self._mean, clock), errors=(OSError, ValueError)),)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Close what the times are read from."""
+        if isinstance(self._read_times, ProcStat):
+            self._read_times.close()
 
     def _mean(self, clock: Clock) -> Values:
         now, now_ns = self._read_times(), clock.monotonic_ns()
@@ -106,28 +102,13 @@ class RamModel:
         """Nothing is held."""
 
 
-def busy_time(times: Any) -> BusyTime:
-    """Busy and total time of `psutil.cpu_times()`, split as CodeCarbon's `SystemCPULoadMeter` does.
-
-    Guest time is already in user and nice time (Linux); waiting for a disk is idle; stolen time is busy.
-    """
-    total_s = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
-    return BusyTime(busy_s=total_s - times.idle - getattr(times, "iowait", 0.0), total_s=total_s)
-
-
-def _system_times() -> BusyTime:
-    import psutil
-
-    return busy_time(psutil.cpu_times())
-
-
 def _memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
 
 
-def probe_cpu(site: Site, *, read_times: Callable[[], BusyTime] = _system_times) -> Found:
+def probe_cpu(site: Site, *, read_times: Callable[[], BusyTime] | None = None) -> Found:
     """The model of the CPUs' power."""
     info, table = read_cpuinfo(site.root), read_table()
     design = _given(site.settings.cpu_power_w) or _tabled(info, table) or _guessed(info)
@@ -138,7 +119,7 @@ def probe_cpu(site: Site, *, read_times: Callable[[], BusyTime] = _system_times)
         range_ratio=design.range_ratio,
         source="; ".join((design.source, "power = TDP x (0.1 + 0.9 load^3)", *_caveats(info, site.root))),
     )
-    sensor = CpuModel(channel, tdp_w=design.tdp_w, read_times=read_times)
+    sensor = CpuModel(channel, tdp_w=design.tdp_w, read_times=read_times or machine_times(site.root))
     return Found(sensors=(sensor,), absences=() if table else (_NO_TABLE,))
 
 
