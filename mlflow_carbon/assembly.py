@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import journal
 from mlflow_carbon import settings as setup
+from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.session import meter
@@ -66,8 +67,9 @@ def meter_for(settings: Settings) -> meter.Meter:
                 )
                 return existing
             existing.retire()
+        baseline = _baseline()
         surroundings = Surroundings(
-            discover=lambda: discover(settings),
+            discover=lambda: discover(settings, baseline),
             costing=costing,
             environment=environment,
             recover=_recover_run,
@@ -78,11 +80,18 @@ def meter_for(settings: Settings) -> meter.Meter:
         return meter.install(meter.Meter(settings, surroundings))
 
 
-def discover(settings: Settings) -> Discovery:
+def discover(settings: Settings, baseline: Baseline | None = None) -> Discovery:
     """The sensors of this machine."""
     from mlflow_carbon import sensors
 
-    return sensors.discover(settings)
+    return sensors.discover(settings, baseline=baseline)
+
+
+def _baseline() -> Baseline | None:
+    try:
+        return Baseline(t_mono_ns=SystemClock().monotonic_ns(), times=machine_now())
+    except OSError:
+        return None
 
 
 def costing(settings: Settings, start_s: int, end_s: int) -> Costing:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from mlflow_carbon.core.series import Channel
+    from mlflow_carbon.cpu_time import Baseline
     from mlflow_carbon.settings import Settings
 
 __all__ = [
@@ -65,6 +66,7 @@ def discover(
     root: Path = Path("/"),
     env: Mapping[str, str] | None = None,
     plugins: Iterable[EntryPoint] | None = None,
+    baseline: Baseline | None = None,
 ) -> Discovery:
     """Ask every probe, and choose what counts. Never raises: a probe that does becomes an absence.
 
@@ -73,8 +75,9 @@ def discover(
         root: Root of the file system.
         env: Environment; the process's own where not given.
         plugins: Entry points of sensors from other packages; those installed where not given.
+        baseline: CPU time when measuring began.
     """
-    site = Site(settings=settings, root=root, env=os.environ if env is None else env)
+    site = Site(settings=settings, root=root, env=os.environ if env is None else env, baseline=baseline)
     # Plugins come first: who installs one wants it used.
     found = _joined(
         _guarded("plugins", partial(_plugged, site, plugins)),

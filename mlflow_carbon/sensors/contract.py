@@ -14,6 +14,7 @@ from mlflow_carbon.core.series import Channel, Sample
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlflow_carbon.cpu_time import Baseline
     from mlflow_carbon.settings import Settings
 
 __all__ = ["Absence", "Clock", "Found", "Probe", "Sensor", "Site", "Values", "explain", "take"]
@@ -37,7 +38,10 @@ class Sensor(Protocol):
         """What this sensor reads; fixed for its lifetime."""
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """One reading per channel. A failure is a sample with `error`, never an exception."""
+        """One reading per channel, before it any that are older and not yet told.
+
+        A failure is a sample with `error`, never an exception.
+        """
 
     def close(self) -> None:
         """Release handles. Safe to call twice."""
@@ -51,11 +55,13 @@ class Site:
         settings: What the user asked for.
         root: Root of the file system; tests pass a directory.
         env: Environment variables.
+        baseline: CPU time when measuring began, for models that need the time before their first reading.
     """
 
     settings: Settings
     root: Path
     env: Mapping[str, str]
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

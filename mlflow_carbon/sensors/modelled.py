@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_carbon.core.power_model import WATTS_PER_THREAD, cpu_power_w, estimate_dimms, ram_power_w
-from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
-from mlflow_carbon.sensors.busy_time import BusyTime, ProcStat, busy_time, machine_times
+from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
+from mlflow_carbon.cpu_time import ProcStat, machine_times
 from mlflow_carbon.sensors.contract import Absence, Found, Values, take
 from mlflow_carbon.sensors.cpu_table import match, read_table
 from mlflow_carbon.sensors.cpuinfo import CpuInfo, read_cpuinfo
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_carbon.core.series import Sample
+    from mlflow_carbon.cpu_time import Baseline, BusyTime
     from mlflow_carbon.sensors.contract import Clock, Site
     from mlflow_carbon.sensors.cpu_table import CpuTable
 
-__all__ = ["BusyTime", "CpuModel", "RamModel", "busy_time", "probe_cpu", "probe_ram"]
+__all__ = ["CpuModel", "RamModel", "probe_cpu", "probe_ram"]
 
 _KNOWN_CPU = (0.6, 1.4)
 _UNKNOWN_CPU = (0.5, 3.0)
 _RAM = (0.3, 1.5)
 
-_BYTES_PER_GB = 1024**3  # CodeCarbon's gigabyte
+_BYTES_PER_GB = 1024**3  # CodeCarbon says gigabyte and means this
 _PPM = 1_000_000
 _LOOK_NS = 900_000_000  # a beat of one second may come a little early
 _PAUSE_NS = 10_000_000_000  # nobody listened meanwhile: that load says nothing about a run that begins
@@ -52,16 +52,29 @@ class CpuModel:
     that shorter looks, which see a half busy CPU as idle now and full then, would add up to more energy.
     """
 
-    def __init__(self, channel: Channel, *, tdp_w: float, read_times: Callable[[], BusyTime]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        tdp_w: float,
+        read_times: Callable[[], BusyTime],
+        baseline: Baseline | None = None,
+    ) -> None:
         self.channels = (channel,)
         self._tdp_w = tdp_w
         self._read_times = read_times
+        self._baseline = baseline
         self._looks: deque[tuple[int, BusyTime]] = deque()
         self._last = Values()
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """Mean power since the previous reading; the first one has none and only sets the baseline."""
-        return (take(self.channels[0].id, clock, partial(self._mean, clock), errors=(OSError, ValueError)),)
+        """Mean power since the previous reading; the first one has none without a fresh baseline."""
+        channel = self.channels[0].id
+        first = _fresh(self._baseline, clock, channel)
+        if self._baseline is not None and first:
+            self._looks.append((self._baseline.t_mono_ns, self._baseline.times))
+        self._baseline = None
+        return (*first, take(channel, clock, partial(self._mean, clock), errors=(OSError, ValueError)))
 
     def close(self) -> None:
         """Close what the times are read from."""
@@ -70,7 +83,7 @@ class CpuModel:
 
     def _mean(self, clock: Clock) -> Values:
         now, now_ns = self._read_times(), clock.monotonic_ns()
-        before = self._baseline(now_ns)
+        before = self._look_before(now_ns)
         self._looks.append((now_ns, now))
         # Within one tick of the system's clock (10 ms) no time has passed: the last mean stands.
         if before is not None and now.total_s > before.total_s:
@@ -79,7 +92,7 @@ class CpuModel:
             self._last = Values(power_mw=power_mw, util_ppm=round(load * _PPM))
         return self._last
 
-    def _baseline(self, now_ns: int) -> BusyTime | None:
+    def _look_before(self, now_ns: int) -> BusyTime | None:
         """The latest look that is old enough, without one from before a pause; else the oldest."""
         looks = self._looks
         while len(looks) > 1 and (now_ns - looks[1][0] >= _LOOK_NS or now_ns - looks[0][0] > _PAUSE_NS):
@@ -90,16 +103,27 @@ class CpuModel:
 class RamModel:
     """Constant power of the memory."""
 
-    def __init__(self, channel: Channel, power_w: float) -> None:
+    def __init__(self, channel: Channel, power_w: float, baseline: Baseline | None = None) -> None:
         self.channels = (channel,)
         self._values = Values(power_mw=round(1000 * power_w))
+        self._baseline = baseline
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
         """The same power each time."""
-        return (take(self.channels[0].id, clock, lambda: self._values, errors=()),)
+        channel = self.channels[0].id
+        first = _fresh(self._baseline, clock, channel)
+        self._baseline = None
+        return (*first, take(channel, clock, lambda: self._values, errors=()))
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _fresh(baseline: Baseline | None, clock: Clock, channel: str) -> tuple[Sample, ...]:
+    """A reading without a value where the first mean begins; none if that was long ago."""
+    if baseline is None or not 0 < clock.monotonic_ns() - baseline.t_mono_ns <= _PAUSE_NS:
+        return ()
+    return (Sample(channel=channel, t_mono_ns=baseline.t_mono_ns),)
 
 
 def _memory_bytes() -> int:
@@ -119,7 +143,12 @@ def probe_cpu(site: Site, *, read_times: Callable[[], BusyTime] | None = None) -
         range_ratio=design.range_ratio,
         source="; ".join((design.source, "power = TDP x (0.1 + 0.9 load^3)", *_caveats(info, site.root))),
     )
-    sensor = CpuModel(channel, tdp_w=design.tdp_w, read_times=read_times or machine_times(site.root))
+    sensor = CpuModel(
+        channel,
+        tdp_w=design.tdp_w,
+        read_times=read_times or machine_times(site.root),
+        baseline=site.baseline,
+    )
     return Found(sensors=(sensor,), absences=() if table else (_NO_TABLE,))
 
 
@@ -130,15 +159,15 @@ def probe_ram(site: Site, *, read_bytes: Callable[[], int] = _memory_bytes, mach
     if power_w is None:
         arm = any(name in (machine or platform.machine()).lower() for name in ("arm", "aarch"))
         power_w = ram_power_w(memory_gb, arm=arm)
-        source = f"CodeCarbon's formula: {memory_gb:.1f} GB in about {estimate_dimms(memory_gb)} modules"
+        source = f"CodeCarbon's formula: {memory_gb:.1f} GiB in about {estimate_dimms(memory_gb)} modules"
     channel = _channel(
         "model:ram",
-        device=f"{memory_gb:.1f} GB memory",
+        device=f"{memory_gb:.1f} GiB memory",
         component=Component.DRAM,
         range_ratio=_RAM,
         source=f"{source}: {power_w:g} W",
     )
-    return Found(sensors=(RamModel(channel, power_w),))
+    return Found(sensors=(RamModel(channel, power_w, site.baseline),))
 
 
 def _channel(

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.cpu_time import machine_now
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
 from mlflow_carbon.session.desk import Desk
@@ -166,17 +167,11 @@ class Meter:
             self.sampler.unsubscribe(desk.session)
 
     def _cpu_times(self) -> Usage:
-        import psutil
-
         own = os.times()
-        machine = psutil.cpu_times()
-        busy_s = (
-            sum(machine) - machine.idle - getattr(machine, "iowait", 0.0) - getattr(machine, "guest", 0.0)
-        )
         return Usage(
             process_s=own.user + own.system + own.children_user + own.children_system,
             own_s=(self.sampler.cpu_ns + self.worker.cpu_ns) / 1e9,
-            machine_s=busy_s,
+            machine_s=machine_now().busy_s,
         )
 
     def _claim(self) -> None:

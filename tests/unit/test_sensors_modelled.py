@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from mlflow_carbon.core.energy import Ledger
 from mlflow_carbon.core.series import Basis, Component, Kind, Quality
-from mlflow_carbon.sensors.modelled import BusyTime, busy_time, probe_cpu, probe_ram
+from mlflow_carbon.cpu_time import Baseline, BusyTime, busy_time
+from mlflow_carbon.sensors.modelled import probe_cpu, probe_ram
 from tests.sensor_fakes import VirtualClock, add_cpuinfo, site
 
 GB = 1024**3
@@ -72,6 +74,29 @@ def test_first_reading_is_no_error_and_the_load_is_recorded(tmp_path):
     first, second = sensor.read(VirtualClock())[0], sensor.read(VirtualClock())[0]
     assert (first.power_mw, first.util_ppm, first.error) == (None, None, None)
     assert second.util_ppm == 250_000
+
+
+def test_a_baseline_gives_the_first_reading_a_mean(tmp_path):
+    """Measuring began at 1 s with 10 of 20 s busy; at 3 s it is 12 of 24: half busy since then, 21.25 W."""
+    baseline = Baseline(t_mono_ns=10**9, times=BusyTime(busy_s=10, total_s=20))
+    place = replace(site(tmp_path, cpu_power_w=100.0, ram_power_w=5.0), baseline=baseline)
+    (cpu,) = probe_cpu(place, read_times=lambda: BusyTime(12, 24)).sensors
+    (ram,) = probe_ram(place).sensors
+    clock = VirtualClock(now_ns=3 * 10**9, step_ns=0)
+    for sensor, power_mw in ((cpu, 21_250), (ram, 5000)):
+        first, now = sensor.read(clock)
+        assert (first.t_mono_ns, first.power_mw, first.error) == (10**9, None, None)
+        assert (now.t_mono_ns, now.power_mw) == (3 * 10**9, power_mw)
+        assert len(sensor.read(clock)) == 1
+
+
+def test_an_old_baseline_is_left_out(tmp_path):
+    """Sensors that waited for their first run for a minute do not spread that minute's load over its start."""
+    baseline = Baseline(t_mono_ns=0, times=BusyTime(busy_s=0, total_s=0))
+    place = replace(site(tmp_path, cpu_power_w=100.0), baseline=baseline)
+    (sensor,) = probe_cpu(place, read_times=lambda: BusyTime(12, 24)).sensors
+    (only,) = sensor.read(VirtualClock(now_ns=60 * 10**9))
+    assert only.power_mw is None
 
 
 def test_within_one_tick_the_last_mean_stands(tmp_path):
@@ -181,7 +206,7 @@ def test_memory_by_the_formula():
     (channel,) = sensor.channels
     assert (channel.id, channel.component, channel.quality) == ("model:ram", Component.DRAM, Quality.L0)
     assert (channel.low_ratio, channel.high_ratio) == (0.3, 1.5)
-    assert channel.source == "CodeCarbon's formula: 24.0 GB in about 4 modules: 20 W"
+    assert channel.source == "CodeCarbon's formula: 24.0 GiB in about 4 modules: 20 W"
     assert [sample.power_mw for _ in range(2) for sample in sensor.read(VirtualClock())] == [20_000, 20_000]
     (arm,) = probe_ram(site(), read_bytes=lambda: 24 * GB, machine="aarch64").sensors
     assert arm.read(VirtualClock())[0].power_mw == 6_000

@@ -1,15 +1,18 @@
-"""CPU time that the whole machine has used since boot: from `/proc/stat`, elsewhere through psutil."""
+"""CPU time that the whole machine has used since boot: from `/proc/stat`, elsewhere through psutil.
+
+A leaf of its own, since a run's start reads it in the caller's thread, before any sensor is loaded.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-__all__ = ["BusyTime", "ProcStat", "busy_time", "machine_times"]
+__all__ = ["Baseline", "BusyTime", "ProcStat", "busy_time", "machine_now", "machine_times"]
 
 _ENOUGH = 512  # bytes; the first line holds ten numbers
 
@@ -19,6 +22,16 @@ class BusyTime(NamedTuple):
 
     busy_s: float
     total_s: float
+
+
+class Baseline(NamedTuple):
+    """The machine's CPU time when measuring began, before any sensor was found.
+
+    Finding sensors may take a second or two beside a busy training; without this a short run has no figures.
+    """
+
+    t_mono_ns: int
+    times: BusyTime
 
 
 class _Times(NamedTuple):
@@ -68,6 +81,20 @@ def machine_times(root: Path) -> Callable[[], BusyTime]:
         stat.close()
         return _through_psutil
     return stat
+
+
+def machine_now(root: Path = Path("/")) -> BusyTime:
+    """The times of this machine once, with nothing left open.
+
+    Raises:
+        OSError: If the system does not tell.
+    """
+    times = machine_times(root)
+    try:
+        return times()
+    finally:
+        if isinstance(times, ProcStat):
+            times.close()
 
 
 def busy_time(times: Any) -> BusyTime:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mlflow_carbon.sensors.busy_time import ProcStat, machine_times
+from mlflow_carbon.cpu_time import ProcStat, machine_times
 
 LINE = "cpu  600 100 200 5000 50 10 20 30 90 5\ncpu0 300 50 100 2500 25 5 10 15 45 3\nintr 1 2 3\n"
 
