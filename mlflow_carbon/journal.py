@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Contents", "Journal", "header", "is_live", "live", "orphans", "read"]
+__all__ = ["Contents", "Journal", "end", "header", "is_live", "live", "orphans", "read"]
 
 _logger = logging.getLogger(__name__)
 
 _SPILL_LIMIT = 200_000  # records kept in memory where the disk refuses: two days at 1 Hz
 _SUFFIX = ".jsonl"
+_TAIL = 65_536  # bytes; after the end come few records: what was stored, a late environment
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -147,6 +148,17 @@ def header(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             return _parse(file.readline().rstrip(b"\n"))
+    except OSError:
+        return None
+
+
+def end(path: Path) -> dict[str, Any] | None:
+    """The record of a regular end without reading the rest; None if the span still lasts."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            records = (_parse(line) for line in file.read().split(b"\n"))
+            return next((r for r in records if r is not None and r.get("kind") == "end"), None)
     except OSError:
         return None
 

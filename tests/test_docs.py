@@ -29,10 +29,12 @@ def test_the_generated_pages_are_up_to_date() -> None:
 
 def test_the_series_are_listed() -> None:
     """The reference has each key over time and over steps that is published, and no other."""
-    energy = EnergySeries(channels=(fakes.channel(),), duration_ns=10**9, cells=(), covered_ns={}, cases={})
+    energy = EnergySeries(
+        channels=(fakes.channel(),), duration_ns=10**9, cells=(), covered_ns={"fake:cpu": 1}, cases={}
+    )
     live = replace(fakes.costing(), intensity=fakes.intensity(slots=[fakes.static()]))
     snapshot = Snapshot(t_ns=10**9, t_wall_ns=10**9, elapsed_s=1, series=energy)
-    mark = StepMark(step=1, t_wall_ns=10**9, before=energy, after=energy, ratio=0.5)
+    mark = StepMark(step=1, t_ns=0, t_wall_ns=10**9, before=energy, after=energy, ratio=0.5)
     published = {p.key for p in (*snapshot_points(snapshot, live), *step_points([mark], live))}
     assert set(re.findall(r"`(carbon/(?:time|step)/\w+)`", KEYS)) == published
 

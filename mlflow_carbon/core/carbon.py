@@ -109,6 +109,7 @@ def emissions_gco2e(energy_kwh: float, intensity_gco2e_per_kwh: float, pue_ratio
 def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: float = 1.0) -> RunFootprint:
     """Footprint of a span: energy by component, emissions by the bucket, ranges, basis and quality.
 
+    A span without believable data has no energy and no emissions, not zero; so has a component without any.
     Ranges of channels add up linearly (their errors are taken as fully correlated, the cautious
     choice); the range of the emissions joins energy and intensity as independent factors.
 
@@ -122,6 +123,19 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
     """
     if not 1 <= pue_ratio < math.inf:
         raise ValueError(f"expected a PUE of at least 1, got {pue_ratio}; use 1.0 if it is unknown")
+    covered_ns = [series.covered_ns.get(c.id, 0) for c in series.parts()]
+    labels = RunFootprint(
+        duration_s=series.duration_ns / NS_PER_S,
+        coverage_ratio=0.0,
+        pue_ratio=pue_ratio,
+        basis="none",
+        quality="none",
+        zone=intensity.zone,
+        provider=intensity.provider,
+        intensity_kind=_kind(series, intensity),
+    )
+    if not any(covered_ns):
+        return labels
     total_uj = series.energy_uj()
     low_uj, high_uj = _energy_range_uj(series)
     grams, grams_low, grams_high = _cost(series, intensity, pue_ratio)
@@ -130,9 +144,8 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
         (_ratio(low_uj, total_uj), _ratio(grams_low, grams)),
         (_ratio(high_uj, total_uj), _ratio(grams_high, grams)),
     )
-    covered_ns = [series.covered_ns.get(c.id, 0) for c in series.parts()]
-    has_data = bool(covered_ns) and series.duration_ns > 0
-    return RunFootprint(
+    return replace(
+        labels,
         energy_kwh=total_kwh,
         energy_low_kwh=uj_to_kwh(low_uj),
         energy_high_kwh=uj_to_kwh(high_uj),
@@ -145,15 +158,10 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
         emissions_high_gco2e=grams * above,
         emissions_operational_gco2e=grams,
         intensity_gco2e_per_kwh=grams / (total_kwh * pue_ratio) if total_kwh > 0 else None,
-        power_mean_w=mean_power_w(total_uj, max(covered_ns)) if has_data else None,
-        duration_s=series.duration_ns / NS_PER_S,
-        coverage_ratio=min(1.0, min(covered_ns) / series.duration_ns) if has_data else 0.0,
-        pue_ratio=pue_ratio,
+        power_mean_w=mean_power_w(total_uj, max(covered_ns)),
+        coverage_ratio=min(1.0, min(covered_ns) / series.duration_ns) if series.duration_ns > 0 else 0.0,
         basis=_basis(series, total_uj),
         quality=_quality(series, total_uj),
-        zone=intensity.zone,
-        provider=intensity.provider,
-        intensity_kind=_kind(series, intensity),
     )
 
 
@@ -161,10 +169,9 @@ def count_units(footprint: RunFootprint, unit: str, amount: float) -> RunFootpri
     """The footprint with its functional unit and SCI = (operational + embodied) / R, ISO/IEC 21031."""
     if not unit or not 0 < amount < math.inf:
         return footprint
-    grams = (footprint.emissions_gco2e or 0.0) + (footprint.emissions_embodied_gco2e or 0.0)
-    return replace(
-        footprint, functional_unit=unit, functional_units=amount, sci_gco2e_per_unit=grams / amount
-    )
+    grams = _sum_of(footprint.emissions_gco2e, footprint.emissions_embodied_gco2e)
+    sci = grams / amount if grams is not None else None
+    return replace(footprint, functional_unit=unit, functional_units=amount, sci_gco2e_per_unit=sci)
 
 
 def _energy_by_channel(series: EnergySeries) -> dict[str, int]:
@@ -206,7 +213,7 @@ def _joined(lows: Iterable[float], highs: Iterable[float]) -> tuple[float, float
 
 
 def _component_kwh(series: EnergySeries, component: Component) -> float | None:
-    if not any(c.component is component for c in series.channels):
+    if not any(c.component is component and series.covered_ns.get(c.id) for c in series.channels):
         return None
     return uj_to_kwh(series.energy_uj(component))
 
@@ -285,8 +292,13 @@ _ADDITIVE = tuple(f.name for f in fields(RunFootprint) if f.metadata["unit"] in 
 
 
 def _sum(parts: Sequence[RunFootprint], name: str) -> float | None:
-    values = [value for value in (getattr(p, name) for p in parts) if value is not None]
-    return sum(values) if values else None
+    return _sum_of(*(getattr(p, name) for p in parts))
+
+
+def _sum_of(*values: float | None) -> float | None:
+    """The sum of what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _times(factor: float | None, other: float | None) -> float | None:

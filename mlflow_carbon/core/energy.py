@@ -127,6 +127,10 @@ class Ledger:
         """Whether a channel counts in this span; a sensor may read more than that."""
         return channel in self._channels
 
+    def anchor(self, wall_offset_ns: int) -> None:
+        """Book what comes by this offset: clocks are set, and one stops while a machine sleeps."""
+        self._wall_offset_ns = wall_offset_ns
+
     def add(self, sample: Sample, *, end_ns: int | None = None) -> Interval | None:
         """Take one reading; return the part of its interval inside the span, if any.
 

@@ -50,6 +50,7 @@ class StepMark:
 
     Attributes:
         step: Training step.
+        t_ns: Monotonic time of the mark.
         t_wall_ns: UTC time of the mark.
         before: Energy at the reading before the mark.
         after: Energy at the reading after it.
@@ -57,6 +58,7 @@ class StepMark:
     """
 
     step: int
+    t_ns: int
     t_wall_ns: int
     before: EnergySeries
     after: EnergySeries
@@ -79,7 +81,7 @@ class Recording:
     Args:
         channels: What is read.
         start_ns: Monotonic start of the span.
-        wall_offset_ns: UTC nanoseconds minus monotonic nanoseconds, at the start.
+        wall_offset_ns: UTC nanoseconds minus monotonic nanoseconds, at the start; each tick brings its own.
     """
 
     def __init__(self, channels: Iterable[Channel], *, start_ns: int, wall_offset_ns: int) -> None:
@@ -105,6 +107,8 @@ class Recording:
     ) -> tuple[Snapshot | None, list[StepMark]]:
         """Take one tick; return the snapshot that is due, if any, and the marks it resolves."""
         self.ticks += 1
+        self.wall_offset_ns = tick.t_wall_ns - tick.t_mono_ns
+        self._ledger.anchor(self.wall_offset_ns)
         before = self._ledger.series(self._last_ns) if self._marks else None
         energy_uj = self._book(tick, end_ns)
         stop_ns = tick.t_mono_ns if end_ns is None else min(tick.t_mono_ns, end_ns)
@@ -125,6 +129,11 @@ class Recording:
     def last_ns(self) -> int:
         """Monotonic time of the last reading."""
         return self._last_ns
+
+    @property
+    def last_wall_ns(self) -> int:
+        """UTC time of the last reading."""
+        return self._last_ns + self.wall_offset_ns
 
     def count_entries(self, entries: Mapping[str, int]) -> None:
         """Set how often each phase has been entered so far."""
@@ -151,6 +160,7 @@ class Recording:
         return [
             StepMark(
                 step=step,
+                t_ns=t_ns,
                 t_wall_ns=t_ns + self.wall_offset_ns,
                 before=before,
                 after=after,

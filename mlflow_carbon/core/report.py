@@ -118,6 +118,8 @@ def _range_text(footprint: RunFootprint) -> str:
 
 
 def _energy_text(footprint: RunFootprint) -> str:
+    if footprint.energy_kwh is None:
+        return "nothing was read"
     return f"{_range_text(footprint)}, {footprint.basis}, quality {footprint.quality}"
 
 
@@ -136,6 +138,8 @@ def _only(value: float, describe: Callable[[float, float, float], str]) -> str:
 
 
 def _grams_text(footprint: RunFootprint) -> str:
+    if footprint.emissions_gco2e is None:
+        return "unknown"
     return describe_grams(
         footprint.emissions_low_gco2e or 0.0,
         footprint.emissions_gco2e or 0.0,

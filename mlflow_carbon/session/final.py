@@ -97,8 +97,8 @@ def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Del
     whole = combine([s.footprint for s in segments])
     snapshot = ending.recording.close(ending.end_ns)
     rows = ending.recording.phases(ending.period_s)
-    # Not before the summary of a later segment: the latest one is what is shown.
-    t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in later), 0)
+    # Not before the summary of another segment, whose host's clock may be ahead: the latest is what is shown.
+    t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in others), 0)
     facts = {
         "findings": list(findings),
         "absences": [dict(a) for a in ending.absences],

@@ -174,6 +174,7 @@ class Session:
             record = tick_record(tick)
             if phases_ns:
                 record["ph"] = phases_ns  # nanoseconds of each phase since the last tick
+                record["pe"] = self.phases.entries()  # how often each has been entered so far
             if self.units:
                 record["u"] = dict(self.units)  # functional units so far
             self.journal.append("tick", **record)

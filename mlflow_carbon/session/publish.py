@@ -149,11 +149,15 @@ def snapshot_points(
 
 
 def _power_since(snapshot: Snapshot) -> float | None:
-    energy_uj, duration_ns = snapshot.series.energy_uj(), snapshot.series.duration_ns
-    if snapshot.before is not None:
-        energy_uj -= snapshot.before.energy_uj()
-        duration_ns -= snapshot.before.duration_ns
-    return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 else None
+    """Mean power since the snapshot before; None where nothing was read in that time."""
+    series, before = snapshot.series, snapshot.before
+    energy_uj, duration_ns = series.energy_uj(), series.duration_ns
+    covered_ns = sum(series.covered_ns.values())
+    if before is not None:
+        energy_uj -= before.energy_uj()
+        duration_ns -= before.duration_ns
+        covered_ns -= sum(before.covered_ns.values())
+    return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 and covered_ns > 0 else None
 
 
 def step_points(marks: Sequence[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:

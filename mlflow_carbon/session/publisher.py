@@ -192,8 +192,9 @@ class Publisher:
         return fresh
 
     def _costing(self, settings: Settings) -> publish.Costing:
-        start_s = self._session.wall_start_s
-        return self._surroundings.costing(settings, start_s, start_s + self._elapsed_s() + _COSTING_S)
+        session = self._session
+        last_ns = session.recording.last_wall_ns if session.recording is not None else session.began.wall_ns
+        return self._surroundings.costing(settings, session.wall_start_s, last_ns // NS_PER_S + _COSTING_S)
 
     def _go_live(self) -> None:
         """Ask a live service, where the settings name one; again every half hour, also after a failure."""
@@ -248,13 +249,22 @@ class Publisher:
         whole = publish.total(previous, costing.footprint(series))
         if first:
             self._outbox.add(Tags({"carbon.basis": whole.basis, "carbon.quality": whole.quality}))
-        t_ms = (self._session.wall_start_s + elapsed_s) * 1000
-        return publish.summary_points(whole, t_ms=t_ms, detail=self._session.settings.detail)
+        return publish.summary_points(
+            whole, t_ms=self._now_ms(previous), detail=self._session.settings.detail
+        )
 
     def _look_around(self) -> None:
         path = self._session.journal.path
         if path is not None and not self._shared:
             self._shared = is_shared(self._session.spec, path)
+            if self._shared:
+                self._session.journal.append("shared")
+
+    def _now_ms(self, previous: list[publish.Segment]) -> int:
+        """UTC time of the last reading, but not before earlier segments: their host's clock may be ahead."""
+        session = self._session
+        last_ns = session.recording.last_wall_ns if session.recording is not None else session.began.wall_ns
+        return max(last_ns // 1_000_000, *(segment.end_ms for segment in previous), 0)
 
     def _elapsed_s(self) -> int:
         recording = self._session.recording

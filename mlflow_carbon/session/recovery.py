@@ -112,7 +112,8 @@ def _deliveries(
         Points(tuple(points)),
         *final.deliveries(ending, contents.records),
     ]
-    return items, f"{own.energy_kwh or 0:.3g} kWh in {own.duration_s or 0:.1f} s ({own.basis})"
+    energy = "no energy" if own.energy_kwh is None else f"{own.energy_kwh:.3g} kWh"
+    return items, f"{energy} in {own.duration_s or 0:.1f} s ({own.basis})"
 
 
 def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
@@ -132,10 +133,8 @@ def _status(state: Replay) -> str:
 
 def _end_ms(state: Replay) -> int:
     """When the run ended: at its recorded end, else at its last reading; not when it is recovered."""
-    start_ns, wall_ns = int(state.header["start_mono_ns"]), int(state.header["start_wall_ns"])
-    return (wall_ns + state.end_ns - start_ns) // 1_000_000
+    return state.wall_end_ns // 1_000_000
 
 
 def _span_s(state: Replay) -> tuple[int, int]:
-    start_ns, wall_ns = int(state.header["start_mono_ns"]), int(state.header["start_wall_ns"])
-    return wall_ns // 10**9, (wall_ns + state.end_ns - start_ns) // 10**9 + 1
+    return int(state.header["start_wall_ns"]) // 10**9, state.wall_end_ns // 10**9 + 1

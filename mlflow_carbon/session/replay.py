@@ -38,6 +38,7 @@ class Replay:
         units: Functional units counted.
         offset_s: Where the time axis of a resumed run went on.
         early: Step marks before the first reading: monotonic time and step.
+        shared: Whether other runs used the machine at the same time.
     """
 
     header: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Replay:
     units: Mapping[str, float] = field(default_factory=dict)
     offset_s: int = 0
     early: list[tuple[int, int]] = field(default_factory=list)
+    shared: bool = False
 
     @property
     def run_id(self) -> str:
@@ -63,6 +65,13 @@ class Replay:
         if self.end is not None:
             return int(self.end["end_mono_ns"])
         return self.recording.last_ns if self.recording is not None else int(self.header["start_mono_ns"])
+
+    @property
+    def wall_end_ns(self) -> int:
+        """UTC end, by the last reading's clocks."""
+        if self.recording is not None:
+            return self.end_ns + self.recording.wall_offset_ns
+        return self.end_ns + int(self.header["start_wall_ns"]) - int(self.header["start_mono_ns"])
 
     def ending(self, costing: Costing, previous: Sequence[Segment], *, troubles: Sequence[str]) -> Ending:
         """The span as `final` wants it."""
@@ -79,6 +88,7 @@ class Replay:
             units=self.units,
             usage=Usage(**usage) if usage else None,
             troubles=troubles,
+            shared=self.shared,
             detail=bool(self.header["detail"]),
             previous=previous,
             offset_s=self.offset_s,
@@ -132,6 +142,8 @@ def _take_fact(state: Replay, record: Mapping[str, Any]) -> None:
             state.offset_s = record["s"]
         case "environment":
             state.environment = record
+        case "shared":
+            state.shared = True
         case "end":
             state.end = record
 
@@ -156,6 +168,7 @@ def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] 
         )
     state.units = record.get("u", state.units)
     end_ns = end["end_mono_ns"] if end is not None else None
+    state.recording.count_entries(record.get("pe", {}))
     snapshot, marks = state.recording.add(tick_from(record), record.get("ph"), end_ns=end_ns)
     if snapshot is not None:
         state.snapshots.append(snapshot)
@@ -163,6 +176,5 @@ def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] 
 
 
 def _forget_sent(state: Replay, upto_ns: int) -> None:
-    offset_ns = state.header["start_wall_ns"] - state.header["start_mono_ns"]
     state.snapshots = [s for s in state.snapshots if s.t_ns > upto_ns]
-    state.marks = [m for m in state.marks if m.t_wall_ns - offset_ns > upto_ns]
+    state.marks = [m for m in state.marks if m.t_ns > upto_ns]

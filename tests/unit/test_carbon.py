@@ -85,6 +85,16 @@ def test_components_have_their_own_figures_and_absent_ones_have_none():
     assert found.energy_dram_kwh is None
 
 
+def test_what_was_never_read_has_no_energy_and_no_emissions():
+    """A gap is not a zero: neither for a run nor for a component of one."""
+    nothing = account(_series({}, covered_s={"cpu": 0}), intensity())
+    numbers = {name: value for name, value, _ in count_units(nothing, "image", 10).numbers()}
+    assert numbers == {"duration_s": 600, "coverage_ratio": 0, "pue_ratio": 1, "functional_units": 10}
+    assert (nothing.basis, nothing.quality) == ("none", "none")
+    silent_gpu = account(_series({("cpu", 0): KWH_UJ}, (CPU, GPU), covered_s={"gpu": 0}), intensity())
+    assert (silent_gpu.energy_cpu_kwh, silent_gpu.energy_gpu_kwh) == (1.0, None)
+
+
 def test_the_static_figure_stands_in_where_a_slot_is_missing():
     """1 kWh at 100 (slot) and 1 kWh at 250 (static) are 350 gCO2e, and the label says static."""
     series = _series({("cpu", 0): KWH_UJ, ("cpu", 600): KWH_UJ})

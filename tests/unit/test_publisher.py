@@ -376,6 +376,20 @@ def test_unrelated_runs_share_and_siblings_too(live_run):
     assert is_shared(*other)
 
 
+def test_runs_one_after_the_other_do_not_share(tmp_path):
+    """The first is still being stored, so its journal is alive, but it ended before the second began."""
+    specs = [RunSpec(run_id=name) for name in ("first", "second", "third")]
+    writers = [Journal(tmp_path, spec.run_id, host="here") for spec in specs]
+    for writer, spec, start_ns in zip(writers, specs, (10, 20, 15), strict=True):
+        writer.append("header", run_id=spec.run_id, parent_run_id=None, start_mono_ns=start_ns)
+    writers[0].append("end", end_mono_ns=14)
+    writers[0].append("sent", t=14)
+    paths = [writer.path for writer in writers if writer.path is not None]
+    assert [is_shared(spec, path) for spec, path in zip(specs, paths, strict=True)] == [False, True, True]
+    for writer in writers:
+        writer.close()
+
+
 def test_a_run_holds_its_grandchildren(live_run):
     """Three deep, nobody is a stranger to anybody."""
     line = [live_run("a"), live_run("b", "a"), live_run("c", "b")]

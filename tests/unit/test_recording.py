@@ -14,11 +14,11 @@ S = 10**9
 WEEK_S = 7 * 24 * 3600
 
 
-def _tick(t_s, energy_j=None, *, seq=0, error=None, name="fake:cpu"):
+def _tick(t_s, energy_j=None, *, seq=0, error=None, name="fake:cpu", wall_s=1000):
     t_ns = round(t_s * S)
     energy_uj = None if energy_j is None else round(energy_j * 1e6)
     sample = Sample(channel=name, t_mono_ns=t_ns, energy_uj=energy_uj, error=error)
-    return Tick(seq=seq, t_mono_ns=t_ns, t_wall_ns=t_ns, samples=(sample,))
+    return Tick(seq=seq, t_mono_ns=t_ns, t_wall_ns=t_ns + wall_s * S, samples=(sample,))
 
 
 def _recording(start_s=0.0, *channels):
@@ -30,6 +30,19 @@ def test_points_are_due_every_five_then_every_ten_seconds():
     recording = _recording()
     due = [s.elapsed_s for t in range(640) if (s := recording.add(_tick(t, 100 * t))[0])]
     assert due == [*range(5, 600, 5), *range(600, 640, 10)]
+
+
+def test_energy_after_a_suspend_is_booked_when_it_was_used():
+    """The machine sleeps for an hour between the readings at 1 and 2 s: the monotonic clock stands, UTC goes on.
+
+    100 J before it lie in the bucket of 900 s, the 100 J of the interval with the sleep and 100 J more in that of 4500 s.
+    """
+    recording = _recording()
+    for t_s, wall_s in ((0, 1000), (1, 1000), (2, 4600), (3, 4600)):
+        recording.add(_tick(t_s, 100 * t_s, wall_s=wall_s))
+    cells = {cell.bucket_s: cell.energy_uj / 1e6 for cell in recording.series().cells}
+    assert cells == {900: 100, 4500: 200}
+    assert recording.last_wall_ns == 4603 * S
 
 
 def test_points_that_come_late_do_not_shift_the_next_ones():

@@ -12,13 +12,15 @@ WAIT_S = 20
 
 
 def _hold(worker):
-    """Keep the worker busy until the event that is returned is set."""
-    go = threading.Event()
+    """Keep the worker busy, from now until the event that is returned is set."""
+    busy, go = threading.Event(), threading.Event()
 
     def hang():
+        busy.set()
         go.wait(WAIT_S)
 
     worker.submit(hang)
+    assert busy.wait(WAIT_S)
     return go
 
 
