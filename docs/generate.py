@@ -6,17 +6,22 @@ Usage: python docs/generate.py           write them
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # so that it also runs where the package is not installed
 
-from mlflow_carbon import provenance  # noqa: E402 - needs the line above
+import mlflow_carbon  # noqa: E402 - needs the line above
+from mlflow_carbon import provenance  # noqa: E402 - as above
 from mlflow_carbon.core.footprint import RunFootprint  # noqa: E402 - as above
-
-PAGE = Path("docs/reference/keys.md")
 
 _HEAD = """\
 # Keys, tags and fields
@@ -77,7 +82,7 @@ TAGS = {
     "carbon.verdict": "`ok` or `warn`",
     "carbon.schema": "version of keys and documents",
     "carbon.shared": "`true` where other runs were measured on this machine at the same time",
-    "carbon.grid.zone": "grid zone",
+    "carbon.grid.zone": "grid zone; of a run resumed in another zone, that of the last part",
     "carbon.grid.provider": "who says how clean the grid was",
     "carbon.grid.kind": "weakest kind of intensity used: `static`, `forecast`, `estimated` or `actual`",
     "carbon.grid.zone_source": "how the zone was found",
@@ -98,13 +103,95 @@ TAGS = {
 }
 
 
+_API_HEAD = """\
+# The Python API
+
+<!-- Made by docs/generate.py from signatures and docstrings; do not edit. -->
+
+All of `import mlflow_carbon`; other modules may change without notice. `**overrides` are the
+[settings](../how-to/settings.md) by name. The fields of `RunFootprint` are listed in [keys](keys.md).
+Examples are in the [README](../../README.md).
+"""
+
+API = {
+    "Measure": ("autolog", "track"),
+    "Inside a measured run": ("phase", "count", "log_step", "snapshot", "flush"),
+    "Wait for a cleaner grid": ("wait_until_clean", "Wait"),
+    "Figures": ("RunFootprint",),
+    "Errors": ("CarbonError", "SettingsError", "ZoneError"),
+}
+
+_WIDTH = 88
+_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns):$")
+_ENTRY = re.compile(r"^ {4}([\w*]+): (.*)$")
+
+
 def table(*rows: tuple[str, ...]) -> str:
     """A Markdown table; the first row is the head."""
     head, *body = rows
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *body)) + "\n"
 
 
-def page() -> str:
+def signature(name: str, value: Any) -> str:
+    """The call as a user types it, one parameter a line where it is long."""
+    if isinstance(value, type) and issubclass(value, Exception):
+        return f"class {name}({', '.join(base.__name__ for base in value.__bases__)})"
+    found = inspect.signature(value)
+    if isinstance(value, type):
+        found = found.replace(return_annotation=inspect.Signature.empty)
+    line = name + str(found).replace("'", "")  # annotations are text, and would be quoted
+    if len(line) <= _WIDTH:
+        return line
+    returns = line[line.rindex(")") :]
+    words = [str(p).replace("'", "") for p in found.parameters.values()]
+    first = next((i for i, p in enumerate(found.parameters.values()) if p.kind is p.KEYWORD_ONLY), None)
+    if first is not None:
+        words.insert(first, "*")
+    return "\n".join([f"{name}(", *(f"    {word}," for word in words), returns])
+
+
+def prose(docstring: str) -> Iterator[str]:
+    """A Google-style docstring as Markdown: sections become lists."""
+    is_list = False
+    for line in inspect.cleandoc(docstring).splitlines():
+        item = _ENTRY.match(line) if is_list else None
+        if _SECTION.match(line):
+            is_list = True
+            yield f"**{line.removesuffix(':')}**\n"
+        elif item:
+            yield f"- `{item[1]}`: {item[2]}"
+        else:
+            yield f"  {line.strip()}".rstrip() if is_list else line
+
+
+def methods(value: Any) -> Iterator[str]:
+    """A list of the public methods of a class; nothing for other things."""
+    for name, member in vars(value).items() if isinstance(value, type) else ():
+        if inspect.isfunction(member) and not name.startswith("_"):
+            yield f"- `{signature(name, member).replace('(self)', '()')}`: {inspect.getdoc(member)}"
+
+
+def entry(name: str) -> Iterator[str]:
+    """The part of the page about one public name."""
+    value = getattr(mlflow_carbon, name)
+    yield f"### `{name}`\n"
+    if value is not RunFootprint:  # its many fields have a page of their own
+        yield f"```python\n{signature(name, value)}\n```\n"
+    yield from prose(value.__doc__)
+    if found := list(methods(value)):
+        yield from ("\n**Methods**\n", *found)
+    yield ""
+
+
+def api_page() -> str:
+    """The reference of the public names, from their own signatures and docstrings."""
+    lines = [_API_HEAD]
+    for heading, names in API.items():
+        lines += [f"## {heading}\n", *(line for name in names for line in entry(name))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def keys_page() -> str:
     """The reference of keys, from the fields' own metadata and the order of the tags."""
     specs = fields(RunFootprint)
     numbers = [f for f in specs if f.metadata["unit"]]
@@ -134,17 +221,21 @@ def page() -> str:
     )
 
 
+PAGES = {Path("docs/reference/keys.md"): keys_page, Path("docs/reference/api.md"): api_page}
+
+
 def main(arguments: list[str]) -> int:
     """Write or check; the exit code."""
-    target, text = ROOT / PAGE, page()
-    if "--check" not in arguments:
-        target.write_text(text, encoding="utf-8")
-        print(f"wrote {PAGE}")
-        return 0
-    if target.exists() and target.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{PAGE} is out of date: run `make docs` and commit the result", file=sys.stderr)
-    return 1
+    stale = 0
+    for path, page in PAGES.items():
+        target, text = ROOT / path, page()
+        if "--check" not in arguments:
+            target.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+        elif not target.exists() or target.read_text(encoding="utf-8") != text:
+            print(f"{path} is out of date: run `make docs` and commit the result", file=sys.stderr)
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

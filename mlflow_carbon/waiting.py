@@ -7,6 +7,7 @@ a zone that the user named, and everything else starts at once with the reason w
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Wait", "WaitClock", "wait_until_clean"]
 
+_logger = logging.getLogger("mlflow_carbon")
 _TICK_S = 1.0
 _NS_PER_S = 1_000_000_000
 
@@ -120,7 +122,7 @@ def wait_until_clean(
                 provider=series.static_provider if slot.kind == "static" else series.provider,
                 reason="; ".join(n for n in (decision.reason, series.note) if n),
             )
-        patience.sit_out(slot)
+        patience.sit_out(slot, decision.reason)
 
 
 class _Patience:
@@ -133,12 +135,16 @@ class _Patience:
         self._longest_s = longest_s
         self._progress = progress
         self._start_s = clock.monotonic_s()
+        self._is_told = False
 
     def waited_s(self) -> float:
         return self.clock.monotonic_s() - self._start_s
 
-    def sit_out(self, slot: IntensitySlot) -> None:
-        """Sleep until the slot or the patience is over."""
+    def sit_out(self, slot: IntensitySlot, reason: str) -> None:
+        """Sleep until the slot or the patience is over. Says once why, and how long it can last."""
+        if not self._is_told:
+            self._is_told = True
+            _logger.warning("waiting for a cleaner grid, at most %g s: %s", self._longest_s, reason)
         while (left_s := slot.end_s - self.clock.wall_s()) > 0 and self.waited_s() < self._longest_s:
             if self._progress is not None:
                 self._progress(self.waited_s(), self._longest_s, slot.gco2e_per_kwh)

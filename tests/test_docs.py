@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -9,10 +10,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import mlflow_carbon
 from benchmarks.record import PAGES, page
+from mlflow_carbon import cli
 from mlflow_carbon.core.recording import Snapshot, StepMark
 from mlflow_carbon.core.series import EnergySeries
 from mlflow_carbon.session.publish import snapshot_points, step_points
+from projects.mnist import config
 from tests import fakes
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +41,29 @@ def test_the_series_are_listed() -> None:
     mark = StepMark(step=1, t_ns=0, t_wall_ns=10**9, before=energy, after=energy, ratio=0.5)
     published = {p.key for p in (*snapshot_points(snapshot, live), *step_points([mark], live))}
     assert set(re.findall(r"`(carbon/(?:time|step)/\w+)`", KEYS)) == published
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """The page of the Python API has each public name, and no other."""
+    api = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^### `(\w+)`", api, re.MULTILINE)) == sorted(
+        set(mlflow_carbon.__all__) - {"__version__"}
+    )
+
+
+def test_every_option_and_exit_code_is_listed() -> None:
+    """The page of the commands has each command and option, and each exit code of the trainer."""
+    text = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    commands = argparse.ArgumentParser().add_subparsers()
+    for command in cli.COMMANDS:
+        command.add(commands)
+    assert [name for name in commands.choices if f"`mlflow-carbon {name}`" not in text] == []
+    options = {o for p in commands.choices.values() for o in p._option_string_actions if o.startswith("--")}
+    assert [o for o in options - {"--help"} if f"`{o}" not in text] == []
+    trainer = text.partition("## The trainer")[2]
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", trainer, re.MULTILINE)}
+    errors = (config.TrainerError, config.TrackingError, config.DataError, config.ConfigError)
+    assert listed == {0, 130} | {error.exit_code for error in errors}
 
 
 def test_every_decision_is_listed() -> None:

@@ -125,9 +125,10 @@ def _range(channel: Channel) -> str:
 
 def _orphan_lines(orphans: Sequence[str]) -> list[str]:
     if not orphans:
-        return ["  no run waits to be recovered"]
+        return ["  no journal waits to be recovered"]
+    count = "1 journal waits" if len(orphans) == 1 else f"{len(orphans)} journals wait"
     return [
-        f"  {len(orphans)} run(s) wait for `mlflow-carbon recover`:",
+        f"  {count} for `mlflow-carbon recover`:",
         *(f"    {path}" for path in orphans),
     ]
 

@@ -22,7 +22,7 @@ _DIMMS_AT_LEAST = 2
 # Memory modules beyond the first few are charged less: (how many, share of the power of a full one).
 _DIMM_TIERS = ((4, 1.0), (4, 0.9), (8, 0.8), (math.inf, 0.7))
 
-# Up to this many GB a machine usually has so many modules; above, modules as large as fit eight times.
+# Up to this many GiB a machine usually has so many modules; above, modules as large as fit eight times.
 _USUAL_DIMMS = ((2, 1), (16, 2), (64, 4), (128, 8))
 _LARGE_DIMMS_GB = (128, 64, 32, 16)
 _LARGE_SLOTS = 8
@@ -51,7 +51,7 @@ def cpu_power_w(tdp_w: float, load_ratio: float) -> float:
 def estimate_dimms(memory_gb: float) -> int:
     """How many memory modules a machine with so much memory usually has.
 
-    24 GB: 4 modules; 384 GB: 12 modules of 32 GB.
+    24 GiB: 4 modules; 384 GiB: 12 modules of 32 GiB.
 
     Raises:
         ValueError: If the size is negative or not finite.
@@ -68,10 +68,10 @@ def estimate_dimms(memory_gb: float) -> int:
 def ram_power_w(memory_gb: float, *, arm: bool = False) -> float:
     """Power in W of all memory: 5 W a module (1.5 W beside an ARM CPU), less for many, at least two modules.
 
-    24 GB: 4 x 5 = 20 W. 384 GB: 12 modules, 5 x (4 + 4 x 0.9 + 4 x 0.8) = 54 W.
+    24 GiB: 4 x 5 = 20 W. 384 GiB: 12 modules, 5 x (4 + 4 x 0.9 + 4 x 0.8) = 54 W.
 
     Args:
-        memory_gb: Size of the memory in GB (CodeCarbon takes 2^30 bytes).
+        memory_gb: Size of the memory in GiB (2^30 bytes), which CodeCarbon calls GB.
         arm: Whether the CPU is an ARM one.
 
     Raises:

@@ -34,7 +34,7 @@ def decide(
     now = f"{slot.gco2e_per_kwh:g} gCO2e/kWh ({slot.kind})"
     if slot.kind == "static":
         return Decision(
-            start=True, reason=f"{now}: a static factor carries no timing information, so no wait"
+            start=True, reason=f"{now}: an annual or fixed figure does not say when to start, so no wait"
         )
     if slot.gco2e_per_kwh <= threshold_gco2e_per_kwh:
         return Decision(start=True, reason=f"{now} is within the threshold of {threshold_gco2e_per_kwh:g}")

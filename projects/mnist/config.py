@@ -37,6 +37,7 @@ __all__ = [
 
 DEFAULT_FILE = Path(__file__).with_name("config.yaml")
 MAX_BATCH = 60_000
+_NOT_GIVEN = (None, "none", "null", "~", "")  # YAML's words for it, and ours
 
 
 class TrainerError(Exception):
@@ -87,14 +88,13 @@ def _number(low: float, high: float, name: str, raw: Any) -> float:
 
 
 def _choice(choices: tuple[str, ...], name: str, raw: Any) -> str:
-    text = "off" if raw is False else raw  # a bare `off` in YAML is False
-    if text not in choices:
+    if raw not in choices:
         near = get_close_matches(str(raw), choices, n=1)
         raise ConfigError(
             f"{name}: expected one of {', '.join(choices)}, got {raw!r}"
             + (f"; did you mean {near[0]}?" if near else "")
         )
-    return str(text)
+    return str(raw)
 
 
 def _flag(name: str, raw: Any) -> bool:
@@ -111,7 +111,7 @@ def _text(name: str, raw: Any) -> str:
 
 
 def _optional(read: Callable[[str, Any], Any], name: str, raw: Any) -> Any:
-    return None if raw is None or raw == "none" else read(name, raw)
+    return None if raw in _NOT_GIVEN else read(name, raw)
 
 
 def _key(default: Any, read: Callable[[str, Any], Any]) -> Any:
@@ -175,12 +175,12 @@ def program(train: Callable[[Config], int], argv: Sequence[str], *, accepts: Col
     0 done, 1 trouble with tracking or the training, 2 bad data, 64 usage, 130 interrupted.
     """
     if {"-h", "--help"} & set(argv):
-        print(f"Accepts: {', '.join(accepts)}\n\n{DEFAULT_FILE.read_text(encoding='utf-8')}", end="")
+        print(_help(accepts))
         return 0
     try:
         return train(from_command_line(argv, accepts=accepts))
     except (ConfigError, SettingsError) as error:
-        say(f"{error} (`python -m projects.mnist.train --help` lists every key)")
+        say(f"{error} (`--help` lists every key)")
         return ConfigError.exit_code
     except TrainerError as error:
         say(str(error))
@@ -191,6 +191,22 @@ def program(train: Callable[[Config], int], argv: Sequence[str], *, accepts: Col
     except KeyboardInterrupt:
         say("interrupted; the checkpoint of the last whole epoch is kept")
         return 130
+
+
+def _help(accepts: Collection[str]) -> str:
+    """The keys that a trainer accepts, as the file explains them."""
+    lines = ["config:                 # YAML file with the keys to change", *_file_lines()]
+    return "\n".join(
+        (
+            "Give `--name value`, or `-P name=value` to `mlflow run`. Keys and their defaults:\n",
+            *(line for line in lines if line.partition(":")[0] in accepts),
+            "\nExit codes: 0 done, 1 tracking or training failed, 2 bad data, 64 usage, 130 interrupted",
+        )
+    )
+
+
+def _file_lines() -> list[str]:
+    return DEFAULT_FILE.read_text(encoding="utf-8").splitlines()
 
 
 def from_command_line(argv: Sequence[str], *, accepts: Collection[str] = ALL) -> Config:
@@ -234,7 +250,9 @@ def _pairs(argv: Sequence[str], accepts: Collection[str]) -> dict[str, str]:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        # Text only, as on the command line: to other loaders zone `NO` is false, as is amp `off`.
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes no objects at all
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"config {path}: expected a readable YAML file, got {error}; check the path"

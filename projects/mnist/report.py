@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow_carbon import RunFootprint
     from projects.mnist.config import Config
 
-__all__ = ["Log", "opened"]
+__all__ = ["Log", "opened", "require_server"]
 
 EXPERIMENT = "mnist"
 _KILOWATT_HOUR_J = 3.6e6
@@ -53,12 +53,11 @@ def opened(config: Config, *, params: Mapping[str, str], dataset: str) -> Iterat
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    _require_server(mlflow.get_tracking_uri())
+    require_server(mlflow.get_tracking_uri())
     if config.zone is None:
         mlflow_carbon.autolog()
     else:
         mlflow_carbon.autolog(zone=config.zone)
-    waited = _wait(config)
     try:
         if not {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
             mlflow.set_experiment(EXPERIMENT)
@@ -69,7 +68,6 @@ def opened(config: Config, *, params: Mapping[str, str], dataset: str) -> Iterat
     try:
         log.tag("carbon.dataset", dataset)
         log.params({**params, "peak_memory_of": "cuda-tensors" if _on_cuda() else "process"})
-        log.metrics(waited)
         yield log
     except BaseException as error:
         log.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -191,8 +189,12 @@ class Log:
             say(f"tracking: {self.trouble}; training goes on and its checkpoint is kept")
 
 
-def _require_server(uri: str) -> None:
-    """One short request, for MLflow's own retries hold a first call for minutes."""
+def require_server(uri: str) -> None:
+    """One short request, for MLflow's own retries hold a first call for minutes.
+
+    Raises:
+        TrackingError: If a server does not answer; stores without a server always pass.
+    """
     if urlsplit(uri).scheme not in {"http", "https"}:
         return
     try:
@@ -210,32 +212,6 @@ def _unreachable(uri: str, got: str) -> str:
         f"tracking server {_without_user(uri)}: expected an answer, got {got}; "
         "start it with `mlflow server`, or unset MLFLOW_TRACKING_URI to write into ./mlflow.db"
     )
-
-
-def _wait(config: Config) -> dict[str, float]:
-    """Wait for a cleaner grid where a threshold asks for it, before the measured run. Returns its metrics."""
-    if config.carbon_threshold_gco2e_per_kwh is None:
-        return {}
-    from tqdm import tqdm
-
-    with tqdm(total=config.max_wait_s, unit="s", desc="waiting for a cleaner grid", disable=None) as bar:
-
-        def show(waited_s: float, _longest_s: float, intensity_gco2e_per_kwh: float) -> None:
-            bar.set_postfix_str(f"{intensity_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
-            bar.update(waited_s - bar.n)
-
-        wait = mlflow_carbon.wait_until_clean(
-            threshold_gco2e_per_kwh=config.carbon_threshold_gco2e_per_kwh,
-            max_wait_s=config.max_wait_s,
-            zone=config.zone,
-            progress=show,
-        )
-    print(f"waited {wait.wait_s:.0f} s for a cleaner grid: {wait.reason}")
-    return {
-        "carbon/wait_s": wait.wait_s,
-        "carbon/intensity_initial_gco2e_per_kwh": wait.initial_gco2e_per_kwh,
-        "carbon/intensity_training_gco2e_per_kwh": wait.training_gco2e_per_kwh,
-    }
 
 
 def _difference(now: RunFootprint | None, before: RunFootprint | None, name: str) -> float | None:

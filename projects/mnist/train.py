@@ -1,7 +1,7 @@
 """Train a LeNet on MNIST under the eyes of mlflow-carbon: `python -m projects.mnist.train --accum 4`.
 
-Reads top to bottom: settings, data, then epochs of groups of micro-batches. Measuring is one call
-(`autolog`, in `report.opened`) and the phase markers of `step.update`.
+Reads top to bottom: settings, data, a wait for a cleaner grid if one is asked for, then epochs of groups of
+micro-batches. Measuring is one call (`autolog`, in `report.opened`) and the phase markers of `step.update`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mlflow
 import torch
 
+import mlflow_carbon
 from projects.mnist import data, report, step
 from projects.mnist.config import Config, ConfigError, TrainerError, program, say
 
@@ -36,15 +38,17 @@ def train(config: Config) -> int:
             "amp: expected auto, bf16 or off on a CPU, got 'fp16', which needs CUDA; use amp=auto"
         )
     _require_writable(Path(config.checkpoint_dir))
+    report.require_server(mlflow.get_tracking_uri())  # before a download that may take minutes
     dataset = data.load(config.data_dir)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
+    waited = wait(config)
     with report.opened(config, params={"trainer": "lenet"} | config.as_params(), dataset=dataset.name) as log:
         training = step.samples(dataset.train_images, dataset.train_labels, device)
         testing = step.samples(dataset.test_images, dataset.test_labels, device)
         amp, ratio = choose_amp(config, training, device)
         log.params({"amp_used": amp})
-        log.metrics({} if ratio is None else {"train/amp_probe_ratio": ratio})
+        log.metrics(waited | ({} if ratio is None else {"train/amp_probe_ratio": ratio}))
         state = start(config, count=len(training), device=device, amp=amp)
         folder = Path(config.checkpoint_dir) / log.run_id
         for epoch in range(1, config.epochs + 1):
@@ -56,6 +60,33 @@ def train(config: Config) -> int:
             log.epoch(epoch, values, images=len(training))
         log.model(state.model, dtype="uint8", shape=(28, 28))
     return log.finish()
+
+
+def wait(config: Config) -> dict[str, float]:
+    """Wait for a cleaner grid where a threshold asks for it, before the measured run. Returns its metrics."""
+    threshold = config.carbon_threshold_gco2e_per_kwh
+    if threshold is None:
+        return {}
+    from tqdm import tqdm
+
+    with tqdm(total=config.max_wait_s, unit="s", desc="waiting for a cleaner grid", disable=None) as bar:
+
+        def show(waited_s: float, _longest_s: float, intensity_gco2e_per_kwh: float) -> None:
+            bar.set_postfix_str(f"{intensity_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
+            bar.update(waited_s - bar.n)
+
+        done = mlflow_carbon.wait_until_clean(
+            threshold_gco2e_per_kwh=threshold,
+            max_wait_s=config.max_wait_s,
+            zone=config.zone,
+            progress=show,
+        )
+    print(f"waited {done.wait_s:.0f} s for a cleaner grid: {done.reason}")
+    return {
+        "carbon/wait_s": done.wait_s,
+        "carbon/intensity_initial_gco2e_per_kwh": done.initial_gco2e_per_kwh,
+        "carbon/intensity_training_gco2e_per_kwh": done.training_gco2e_per_kwh,
+    }
 
 
 def one_epoch(state: State, training: Samples, config: Config, *, epoch: int) -> float:

@@ -39,20 +39,20 @@ def a_run(**params):
 
 def test_a_server_that_answers_anything_is_reached(server):
     """A 404 comes from a server too; what it means is MLflow's business."""
-    report._require_server(server)
+    report.require_server(server)
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "file:/tmp/x", "databricks"])
 def test_only_servers_are_asked(uri):
     """Other stores need no network."""
-    report._require_server(uri)
+    report.require_server(uri)
 
 
 def test_an_unreachable_server_is_said_within_seconds():
     """Expected, got and what to do; no password; none of MLflow's minutes of retries."""
     start = time.monotonic()
     with pytest.raises(TrackingError) as caught:
-        report._require_server("http://user:secret@127.0.0.1:9/")
+        report.require_server("http://user:secret@127.0.0.1:9/")
     assert time.monotonic() - start < 5
     assert str(caught.value) == (
         "tracking server http://127.0.0.1:9/: expected an answer, got none within 3 s (ConnectionError); "

@@ -31,8 +31,8 @@ def slot(value: float, kind: str) -> IntensitySlot:
         (300.1, "forecast", 0, False, "above the threshold of 300"),
         (450.0, "actual", 599, False, "above"),
         (450.0, "actual", 600, True, "longest wait of 600 s is over"),
-        (450.0, "static", 0, True, "no timing information"),
-        (100.0, "static", 0, True, "no timing information"),
+        (450.0, "static", 0, True, "does not say when"),
+        (100.0, "static", 0, True, "does not say when"),
     ],
 )
 def test_worked_cases(value, kind, waited_s, start, word):

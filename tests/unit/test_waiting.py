@@ -105,6 +105,14 @@ def test_it_gives_up_after_the_longest_wait():
     assert "longest wait of 1000 s is over" in found.reason
 
 
+def test_a_wait_is_announced_once(caplog):
+    """What it waits for, how long at most, and the figure of now beside the one it waits for."""
+    wait(Grid(300.0, 200.0, 90.0), Clock())
+    assert caplog.messages == [
+        "waiting for a cleaner grid, at most 7200 s: 300 gCO2e/kWh (forecast) is above the threshold of 100"
+    ]
+
+
 def test_no_patience_is_no_wait():
     """Zero seconds start at once, whatever the grid."""
     clock = Clock()
@@ -117,7 +125,10 @@ def test_a_static_factor_starts_now_and_says_so():
     clock = Clock()
     found = wait(Grid(), clock)
     assert (found.wait_s, found.kind, found.provider) == (0, "static", "annual")
-    assert "carries no timing information" in found.reason
+    assert (
+        found.reason
+        == "500 gCO2e/kWh (static): an annual or fixed figure does not say when to start, so no wait"
+    )
 
 
 def test_when_the_live_figures_end_it_starts():
