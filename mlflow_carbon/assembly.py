@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon import journal
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cpu_time import Baseline, machine_now
-from mlflow_carbon.errors import ZoneError
+from mlflow_carbon.errors import StoreError, ZoneError
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.session import meter
 from mlflow_carbon.session.surroundings import Surroundings
@@ -172,6 +172,9 @@ def _store(run_id: str, recorded_uri: str) -> MlflowStore:
 
 def _recover_run(run_id: str) -> None:
     """Before a run is resumed: store what an earlier, killed process has left of it."""
-    for path in journal.orphans(journal_folder(), run_id):
-        outcome = recover_journal(path, end_run=False)
-        _logger.info("resumed run %s: earlier journal %s: %s", run_id, outcome.outcome, outcome.detail)
+    with journal.recovering(journal_folder()) as is_mine:
+        if not is_mine:
+            raise StoreError(f"run {run_id} is being recovered by another process")
+        for path in journal.orphans(journal_folder(), run_id):
+            outcome = recover_journal(path, end_run=False)
+            _logger.info("resumed run %s: earlier journal %s: %s", run_id, outcome.outcome, outcome.detail)

@@ -7,10 +7,12 @@ only wrong arguments of `track` raise, at the call.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from mlflow_carbon import settings as setup
 from mlflow_carbon.assembly import check_zone, meter_for
@@ -20,7 +22,7 @@ from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Unpack
 
@@ -133,18 +135,42 @@ class track:  # noqa: N801 - a verb, used like a function
             _logger.warning("the figures of this block are lost", exc_info=True)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Measure every call of a function."""
+        """Measure every call of a function; of a coroutine function, until what it returns is awaited.
+
+        Raises:
+            TypeError: If it is a generator function, whose work is done after the call.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"expected a function or coroutine function, got generator function {function.__name__!r}: "
+                "use `with mlflow_carbon.track():` around the loop over it"
+            )
 
         @functools.wraps(function)
         def measured(*args: P.args, **kwargs: P.kwargs) -> R:
-            once = track(self._run_id, tracking_uri=self._tracking_uri)
-            once._settings = self._settings
-            with once:
-                result = function(*args, **kwargs)
-            self.footprint = once.footprint
-            return result
+            with self._once():
+                return function(*args, **kwargs)
 
-        return measured
+        if not inspect.iscoroutinefunction(function):
+            return measured
+
+        @functools.wraps(function)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with self._once():
+                return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", awaited)
+
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        """A fresh block for one call, since calls may overlap; its figures become ours."""
+        once = track(self._run_id, tracking_uri=self._tracking_uri)
+        once._settings = self._settings
+        try:
+            with once:
+                yield
+        finally:
+            self.footprint = once.footprint
 
     def _begin(self) -> Session | None:
         """The session of the named run, else one of our own that is stored nowhere."""
@@ -241,7 +267,7 @@ def snapshot() -> RunFootprint | None:
     if publisher is None or not publisher.knows_the_past:
         return None
     try:
-        from mlflow_carbon.core.carbon import combine
+        from mlflow_carbon.core.totals import combine
         from mlflow_carbon.session import final
 
         asked_ns = session.now_ns()
@@ -257,6 +283,9 @@ def snapshot() -> RunFootprint | None:
 
 
 def flush(timeout_s: float = 10.0) -> bool:
-    """Wait until the figures of every ended run are stored, or given up; False after the timeout."""
+    """Wait until the figures of every run that has ended are stored; whether they are.
+
+    False after the timeout, and where a store refused some: those wait in the journal for `recover`.
+    """
     owner = meter.current()
     return owner.flush(timeout_s) if owner is not None else True

@@ -9,6 +9,7 @@ from mlflow_carbon import assembly, journal
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 __all__ = ["add"]
 
@@ -27,20 +28,33 @@ def add(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     folder = assembly.journal_folder()
     paths = options.journal or journal.orphans(folder, options.run)
+    if options.run and options.journal:
+        paths = [path for path in paths if (journal.header(path) or {}).get("run_id") == options.run]
     if not paths:
         named = f" of run {options.run}" if options.run else ""
         print(f"nothing to recover{named} in {folder}")
         return 1 if options.run else 0
-    failed = 0
-    for number, path in enumerate(paths, start=1):
-        where = f"[{number}/{len(paths)}] {path}"
-        if options.dry_run:
-            print(where)
-            continue
-        if journal.is_live(path):
-            print(f"{where}: still being written, left alone")
-            continue
-        outcome = assembly.recover_journal(path, end_run=True)
-        print(f"{where}: run {outcome.run_id or 'unknown'}: {outcome.outcome}: {outcome.detail}")
-        failed += outcome.outcome == "failed"
-    return 1 if failed else 0
+    if options.dry_run:
+        for number in range(1, len(paths) + 1):
+            print(_where(number, paths))
+        return 0
+    with journal.recovering(folder) as is_mine:
+        if not is_mine:
+            print(f"another `recover` is at work in {folder}: wait for its end, then try again")
+            return 1
+        done = [_recover(path, _where(number, paths)) for number, path in enumerate(paths, start=1)]
+    return 0 if all(done) else 1
+
+
+def _where(number: int, paths: Sequence[Path]) -> str:
+    return f"[{number}/{len(paths)}] {paths[number - 1]}"
+
+
+def _recover(path: Path, where: str) -> bool:
+    """Recover one journal and say so; False if it could not be."""
+    if journal.is_live(path):
+        print(f"{where}: still being written, left alone")
+        return True
+    outcome = assembly.recover_journal(path, end_run=True)
+    print(f"{where}: run {outcome.run_id or 'unknown'}: {outcome.outcome}: {outcome.detail}")
+    return outcome.outcome != "failed"

@@ -126,6 +126,11 @@ class Recording:
         return self._ledger.series(self._last_ns if end_ns is None else end_ns)
 
     @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What is read."""
+        return self._ledger.channels
+
+    @property
     def last_ns(self) -> int:
         """Monotonic time of the last reading."""
         return self._last_ns

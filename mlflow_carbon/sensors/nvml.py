@@ -35,8 +35,12 @@ _CHECK = "check that `nvidia-smi` lists the GPU; after an update of the driver, 
 
 
 class _Board(NamedTuple):
-    """One GPU of the machine, counted or not."""
+    """One GPU of the machine, counted or not.
 
+    Its number names it in what is stored: a UUID would tell on whose machine a run was.
+    """
+
+    number: int
     handle: Any
     uuid: str
     name: str
@@ -145,7 +149,7 @@ def _board(library: Any, index: int) -> _Board | Absence:
         uuid, name = library.nvmlDeviceGetUUID(handle), library.nvmlDeviceGetName(handle)
     except library.NVMLError as error:
         return Absence(sensor=f"nvml:{index}", reason=explain(error), remedy=_CHECK)
-    return _Board(handle=handle, uuid=uuid, name=name)
+    return _Board(number=index, handle=handle, uuid=uuid, name=name)
 
 
 def _gpu(library: Any, board: _Board | Absence, caveat: str) -> _Gpu | Absence:
@@ -154,9 +158,9 @@ def _gpu(library: Any, board: _Board | Absence, caveat: str) -> _Gpu | Absence:
     mig = _ask(library, library.nvmlDeviceGetMigMode, board.handle)
     if mig is not None and mig[0]:
         return Absence(
-            sensor=f"nvml:{board.uuid}",
+            sensor=f"nvml:{board.number}",
             reason="MIG is on: the meter is of the whole GPU, and slices are not measured yet",
-            remedy=f"sudo nvidia-smi -i {board.uuid} -mig 0, if the whole GPU can be yours",
+            remedy=f"sudo nvidia-smi -i {board.number} -mig 0, if the whole GPU can be yours",
         )
     problem = ""
     for values, by_counter in ((_energy, True), (_power, False)):
@@ -169,7 +173,7 @@ def _gpu(library: Any, board: _Board | Absence, caveat: str) -> _Gpu | Absence:
             channel = _channel(library, board, caveat, by_counter=by_counter)
             return _Gpu(channel=channel, read=read, handle=board.handle)
     reason = f"{board.name} tells neither energy nor power: {problem}"
-    return Absence(sensor=f"nvml:{board.uuid}", reason=reason, remedy=_CHECK)
+    return Absence(sensor=f"nvml:{board.number}", reason=reason, remedy=_CHECK)
 
 
 def _energy(library: Any, handle: Any) -> Values:
@@ -184,7 +188,7 @@ def _channel(library: Any, board: _Board, caveat: str, *, by_counter: bool) -> C
     limit_mw = _ask(library, library.nvmlDeviceGetEnforcedPowerLimit, board.handle)
     low, high = (0.95, 1.05) if by_counter else (0.85, 1.15)  # decision 6
     return Channel(
-        id=f"nvml:{board.uuid}",
+        id=f"nvml:{board.number}",
         sensor="nvml",
         device=board.name,
         component=Component.GPU,

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.core.carbon import combine, count_units
 from mlflow_carbon.core.phases import METHOD
 from mlflow_carbon.core.report import note
 from mlflow_carbon.core.rules import judge
+from mlflow_carbon.core.totals import combine, count_units
 from mlflow_carbon.session import publish
 from mlflow_carbon.session.delivery import Delivery, File, Note, Points, Tags
+from mlflow_carbon.session.records import channel_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
@@ -81,12 +82,12 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     return figures, findings
 
 
-def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Delivery]:
+def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Delivery]:
     """What is stored at the end: last point, summary, tags, note and documents, in this order.
 
     Args:
         ending: The span.
-        records: Its journal.
+        records: Its journal, gone through once.
     """
     own, findings = footprint(ending)
     others = [s for s in ending.previous if s.id != ending.segment_id]
@@ -102,7 +103,7 @@ def deliveries(ending: Ending, records: Sequence[Mapping[str, Any]]) -> list[Del
     facts = {
         "findings": list(findings),
         "absences": [dict(a) for a in ending.absences],
-        "channels": [dict(c) for r in records if r["kind"] == "channels" for c in r["channels"]],
+        "channels": [channel_record(c) for c in ending.recording.channels],
     }
     document = publish.footprint_document(ending.run_id, segments, facts)
     files = {

@@ -120,6 +120,8 @@ class Session:
         """Set when the last reading is in."""
         self.finished = threading.Event()
         """Set when the figures are stored, or could not be."""
+        self.stored = False
+        """Whether the figures are where they belong; else they wait in the journal."""
         self._clock = clock
         self._cpu_times = cpu_times
         self._lock = threading.Lock()

@@ -9,10 +9,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import signal
 import threading
 import time
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,14 +18,12 @@ from typing import TYPE_CHECKING
 from mlflow_carbon.cpu_time import machine_now
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
+from mlflow_carbon.session import exits
 from mlflow_carbon.session.desk import Desk
 from mlflow_carbon.session.live import RunSpec, Session, Usage
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.publisher import Publisher
     from mlflow_carbon.session.surroundings import Surroundings
@@ -39,7 +35,6 @@ _logger = logging.getLogger(__name__)
 
 OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
 EXIT_S = 10.0
-SIGTERM_S = 2.0
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
@@ -107,7 +102,7 @@ class Meter:
             if desk is None:
                 return None
             session = desk.session
-            self._ending = [s for s in self._ending if not s.finished.is_set()]
+            self._ending = [s for s in self._ending if not s.stored]
             self._ending.append(session)
         session.stop(status)
         self.sampler.poke()
@@ -117,11 +112,12 @@ class Meter:
         return session
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every ended run is stored or given up; False after the timeout."""
+        """Wait until every ended run is stored or given up; whether all are stored."""
         deadline_s = time.monotonic() + timeout_s
         with self._lock:
             waiting = tuple(self._ending)
-        return all(s.finished.wait(max(0.0, deadline_s - time.monotonic())) for s in waiting)
+        finished = [s.finished.wait(max(0.0, deadline_s - time.monotonic())) for s in waiting]
+        return all(finished) and all(s.stored for s in waiting)
 
     def stop_all(self, status: str, timeout_s: float, *, end_runs: bool = False) -> None:
         """Stop measuring whatever still runs, and wait for the storing."""
@@ -192,10 +188,10 @@ def install(meter: Meter) -> Meter:
     """Make a meter this process's own, and stop its runs at exit and at SIGTERM."""
     if os.getpid() not in _METERS:
         atexit.register(_at_exit, os.getpid())
-        _before_pools_close(partial(_at_end_of_main, os.getpid()))
+        exits.before_pools_close(partial(_at_end_of_main, os.getpid()))
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_after_fork)
-        _catch_sigterm()
+        exits.at_sigterm(_at_sigterm)
     _METERS[os.getpid()] = meter
     return meter
 
@@ -230,21 +226,6 @@ def _owned_by_other(run_id: str) -> bool:
     return psutil.pid_exists(int(pid))
 
 
-def _before_pools_close(hook: Callable[[], None]) -> None:
-    """Call a hook when the main thread ends, before pools of threads refuse work and before `atexit`.
-
-    Artifact stores upload through such pools (S3), and a child of multiprocessing runs no `atexit`. Called
-    in reverse order, so the pools' own hook must be there first. Python keeps this for itself: where it
-    has moved, `atexit` remains.
-    """
-    import concurrent.futures.thread  # noqa: F401 - registers its hook
-
-    register = getattr(threading, "_register_atexit", None)
-    with suppress(RuntimeError):  # the interpreter is going down already
-        if register is not None:
-            register(hook)
-
-
 def _at_end_of_main(pid: int) -> None:
     meter = _METERS.get(pid)
     if meter is None or pid != os.getpid():
@@ -268,26 +249,10 @@ def _after_fork() -> None:
         meter.forget()
     _METERS.clear()
     _ACTIVE.set(())
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    exits.leave_sigterm()
 
 
-def _catch_sigterm() -> None:
-    """Flush at SIGTERM, only in the main thread and only where nobody else handles it."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
-
-
-def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+def _at_sigterm() -> None:
     meter = current()
     if meter is not None:
-        # In a thread of its own: the interrupted main thread may hold one of our locks.
-        flush = threading.Thread(
-            target=meter.stop_all, args=("KILLED", SIGTERM_S), kwargs={"end_runs": True}, daemon=True
-        )
-        flush.start()
-        flush.join(SIGTERM_S)
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+        meter.stop_all("KILLED", exits.SIGTERM_S, end_runs=True)

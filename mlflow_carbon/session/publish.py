@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import SCHEMA, __version__
-from mlflow_carbon.core.carbon import account, combine
+from mlflow_carbon.core.carbon import account
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.report import summary_metrics
+from mlflow_carbon.core.totals import combine
 from mlflow_carbon.core.units import NS_PER_S, mean_power_w
 from mlflow_carbon.store import Point
 

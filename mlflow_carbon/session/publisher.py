@@ -135,11 +135,12 @@ class Publisher:
         else:
             self._look_around()
             self._collect(self.costing or self._cost_offline())
-            self._outbox.extend(final.deliveries(self.ending(), session.journal.contents().records))
+            self._outbox.extend(final.deliveries(self.ending(), session.journal.records()))
         if self._end_status:
             self._outbox.add(End(self._end_status))
         if self._outbox.send(last=True):
             session.journal.delete()
+            session.stored = True
         elif self._sink is not None:
             self._warn_unstored()
 

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlflow_carbon.core.carbon import (
-    IntensitySlot,
-    account,
-    combine,
-    count_units,
-    emissions_gco2e,
-)
+from mlflow_carbon.core.carbon import IntensitySlot, account, emissions_gco2e
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.series import BUCKET_S, Basis, Cell, Component, EnergySeries, Quality
+from mlflow_carbon.core.totals import combine, count_units
 from tests.fakes import channel, intensity
 
 KWH_UJ = 3_600_000_000_000

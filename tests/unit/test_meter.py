@@ -37,7 +37,7 @@ def _run(meter, sink, seconds=0.4, run_id="run1", **spec):
     _busy(seconds)
     meter.stop(run_id, "FINISHED")
     assert session is not None
-    assert meter.flush(10)
+    assert session.finished.wait(10)
     return session
 
 
@@ -318,3 +318,14 @@ def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
     assert figures.zone == "XX"
     meter.stop("run1", "FINISHED")
     assert meter.flush(10)
+
+
+def test_a_flush_says_whether_everything_is_stored(tmp_path):
+    """A run whose store is down has ended and is given up: that is no success, now or later."""
+    meter, sink = _meter(tmp_path), MemorySink()
+    sink.down = True
+    _run(meter, sink)
+    assert not meter.flush(10)
+    _run(meter, MemorySink())
+    assert not meter.flush(10)
+    assert meter.is_idle()

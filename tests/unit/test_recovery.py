@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from mlflow_carbon import journal
+from mlflow_carbon.journal.record import encode
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.session.live import RunSpec
 from mlflow_carbon.session.records import costing_record
@@ -214,7 +215,7 @@ def test_a_foreign_or_newer_journal_is_refused_and_kept(tmp_path, change, compla
     """With a message, and without touching the store."""
     _, path = _killed(tmp_path)
     records = journal.read(path).records
-    path.write_bytes(b"".join(map(journal._encode, [records[0] | change, *records[1:]])))
+    path.write_bytes(b"".join(map(encode, [records[0] | change, *records[1:]])))
     sink = MemorySink()
     found = _recover(path, sink)
     assert found.outcome == "failed"

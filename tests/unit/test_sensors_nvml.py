@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from mlflow_carbon.core.energy import Ledger
@@ -20,7 +23,7 @@ def test_energy_counter_is_preferred_and_given_in_microjoules():
     found, _ = _found(FakeGpu("GPU-a"))
     (sensor,) = found.sensors
     (channel,) = sensor.channels
-    assert (channel.id, channel.device, channel.component) == ("nvml:GPU-a", "NVIDIA A100", Component.GPU)
+    assert (channel.id, channel.device, channel.component) == ("nvml:0", "NVIDIA A100", Component.GPU)
     assert (channel.kind, channel.basis, channel.quality) == (Kind.COUNTER, Basis.MEASURED, Quality.L3)
     assert (channel.low_ratio, channel.high_ratio) == (0.95, 1.05)
     assert channel.power_max_w == 600.0
@@ -31,6 +34,18 @@ def test_energy_counter_is_preferred_and_given_in_microjoules():
         750_000,
         None,
     )
+
+
+def test_no_identity_of_a_board_is_stored():
+    """Channels and absences, which reach the server, name a GPU by number: a UUID tells whose machine it was."""
+    found, _ = _found(
+        FakeGpu("GPU-8932f937"),
+        FakeGpu("GPU-77aa", mig=1),
+        FakeGpu("GPU-ffee", energy_mj=None, power_mw=None),
+    )
+    told = [*(asdict(c) for s in found.sensors for c in s.channels), *(asdict(a) for a in found.absences)]
+    assert len(told) == 3
+    assert "GPU-" not in json.dumps(told)
 
 
 def test_power_stands_in_where_there_is_no_counter():
@@ -73,7 +88,7 @@ def test_only_visible_gpus_are_read():
     """`CUDA_VISIBLE_DEVICES` chooses by number and by the beginning of a UUID."""
     gpus = [FakeGpu(f"GPU-{letter}") for letter in "abc"]
     found, _ = _found(*gpus, CUDA_VISIBLE_DEVICES="2,GPU-a")
-    assert [c.id for c in found.sensors[0].channels] == ["nvml:GPU-c", "nvml:GPU-a"]
+    assert [c.id for c in found.sensors[0].channels] == ["nvml:2", "nvml:0"]
 
 
 @pytest.mark.parametrize("value", ["", "-1"])
@@ -99,7 +114,7 @@ def test_mig_is_never_charged_with_the_whole_gpu():
 def test_one_lost_gpu_does_not_hide_the_others():
     """A GPU that fails at the start is an absence; the others are read."""
     found, _ = _found(FakeGpu("lost"), FakeGpu("GPU-b"))
-    assert [c.id for c in found.sensors[0].channels] == ["nvml:GPU-b"]
+    assert [c.id for c in found.sensors[0].channels] == ["nvml:1"]
     assert found.absences[0].sensor == "nvml:0"
     assert "GPU is lost" in found.absences[0].reason
 
@@ -108,7 +123,7 @@ def test_gpu_that_tells_nothing_is_a_reason():
     """A GPU with neither counter nor power is left out and named."""
     found, library = _found(FakeGpu("GPU-a", energy_mj=None, power_mw=None))
     assert found.sensors == ()
-    assert found.absences[0].sensor == "nvml:GPU-a"
+    assert found.absences[0].sensor == "nvml:0"
     assert library.users == 0
 
 

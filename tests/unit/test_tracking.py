@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 import mlflow_carbon
@@ -47,6 +49,43 @@ def test_a_block_inside_a_run_is_no_stranger_to_it(outer):
     assert (block.footprint.energy_kwh or 0) > 0
     _stop()
     assert "carbon.shared" not in sink.tags
+
+
+def test_a_coroutine_is_measured_until_it_is_done(outer):
+    """Not only while it is made: what it does between start and end of its waiting counts."""
+    decorated = mlflow_carbon.track()
+
+    @decorated
+    async def train(seconds):
+        await asyncio.sleep(seconds)
+        return "done"
+
+    assert asyncio.run(train(0.3)) == "done"
+    assert decorated.footprint is not None
+    assert (decorated.footprint.duration_s or 0) >= 0.3
+
+
+def test_a_function_that_fails_is_measured_and_fails(outer):
+    """Its error is the caller's; the figures up to it stay."""
+    decorated = mlflow_carbon.track()
+
+    @decorated
+    def train():
+        raise ValueError("diverged")
+
+    with pytest.raises(ValueError, match="diverged"):
+        train()
+    assert decorated.footprint is not None
+
+
+def test_a_generator_function_is_refused_with_what_to_do(outer):
+    """Its work is done after the call, so a figure of the call would be wrong."""
+
+    def batches():
+        yield 1
+
+    with pytest.raises(TypeError, match=r"with mlflow_carbon.track\(\):"):
+        mlflow_carbon.track()(batches)
 
 
 @pytest.mark.parametrize("amount", ["3", 3, 3.5, "many", None, [1], float("nan"), -2])
