@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from mlflow_carbon import journal
-from mlflow_carbon.journal.record import encode
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.journal.record import encode
 from mlflow_carbon.session.live import RunSpec
 from mlflow_carbon.session.records import costing_record
 from mlflow_carbon.session.recovery import recover
