@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -52,6 +52,22 @@ class FakeGpu:
     limit_mw: int | None = 400_000
     util_percent: int | None = 75
     mig: int | None = None
+    slices: list[FakeSlice] = field(default_factory=list)
+    fields_mw: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Field values by field and scope."""
+    samples: list[tuple[int, int]] = field(default_factory=list)
+    """The driver's buffer: UTC microseconds and milliwatts."""
+    facts: dict[str, int] = field(default_factory=dict)
+    """Temperature, fan, clocks and throttle reasons by the name of the call."""
+
+
+@dataclass
+class FakeSlice:
+    """One MIG slice."""
+
+    uuid: str
+    compute: int
+    instances: tuple[int, int] = (1, 0)
 
 
 def _known(value: object) -> object:
@@ -88,7 +104,7 @@ class FakeNvml:
             raise FakeNvmlError("GPU is lost")
         return self.gpus[index]
 
-    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu | FakeSlice) -> str:  # noqa: N802
         return gpu.uuid
 
     def nvmlDeviceGetName(self, gpu: FakeGpu) -> str:  # noqa: N802
@@ -96,6 +112,45 @@ class FakeNvml:
 
     def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> object:  # noqa: N802
         return [_known(gpu.mig), gpu.mig]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, gpu: FakeGpu) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu: FakeGpu, index: int) -> FakeSlice:  # noqa: N802
+        if index >= len(gpu.slices):
+            raise FakeNvmlError("Not Found")
+        return gpu.slices[index]
+
+    def nvmlDeviceGetAttributes(self, part: FakeSlice) -> object:  # noqa: N802
+        return SimpleNamespace(computeInstanceSliceCount=part.compute)
+
+    def nvmlDeviceGetGpuInstanceId(self, part: FakeSlice) -> int:  # noqa: N802
+        return part.instances[0]
+
+    def nvmlDeviceGetComputeInstanceId(self, part: FakeSlice) -> int:  # noqa: N802
+        return part.instances[1]
+
+    def nvmlDeviceGetFieldValues(self, gpu: FakeGpu, wanted: list[object]) -> list[object]:  # noqa: N802
+        keys = [key if isinstance(key, tuple) else (key, 0) for key in wanted]
+        return [
+            SimpleNamespace(
+                nvmlReturn=0 if key in gpu.fields_mw else 3,
+                value=SimpleNamespace(uiVal=gpu.fields_mw.get(key, 0)),
+            )
+            for key in keys
+        ]
+
+    def nvmlDeviceGetSamples(self, gpu: FakeGpu, kind: int, seen_us: int) -> object:  # noqa: N802
+        if kind != 0 or not gpu.samples:
+            raise FakeNvmlError("Not Supported")
+        found = [
+            SimpleNamespace(timeStamp=stamp_us, sampleValue=SimpleNamespace(uiVal=power_mw))
+            for stamp_us, power_mw in gpu.samples
+            if stamp_us > seen_us
+        ]
+        if not found:
+            raise FakeNvmlError("Not Found")
+        return 1, found
 
     def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> object:  # noqa: N802
         return _known(gpu.energy_mj)

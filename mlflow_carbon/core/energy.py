@@ -73,15 +73,23 @@ def integrate(channel: Channel, samples: Iterable[Sample]) -> Iterator[Interval]
 
     Failed reads end nothing: a counter and a mean carry on from the last good reading, since the
     device kept counting; a gauge that was silent for longer than `GAUGE_GAP_NS` leaves a gap. A reading
-    that is not later than the one before it is left out: no time is counted twice.
+    that is not later than the one before it is left out: no time is counted twice. So is a counter that
+    stands where it stood: it has not been refreshed yet, which is no proof of zero energy.
     """
     before: Sample | None = None
     for sample in samples:
-        if sample.error is not None or (before is not None and sample.t_mono_ns <= before.t_mono_ns):
+        if sample.error is not None or (before is not None and not _is_news(channel, before, sample)):
             continue
         if before is not None:
             yield interval(channel, before, sample)
         before = sample
+
+
+def _is_news(channel: Channel, before: Sample, after: Sample) -> bool:
+    """Whether a good reading says anything about the time since the one before."""
+    if after.t_mono_ns <= before.t_mono_ns:
+        return False
+    return channel.kind is not Kind.COUNTER or after.energy_uj is None or after.energy_uj != before.energy_uj
 
 
 def clip(span: Interval, start_ns: int, end_ns: int) -> Interval | None:
@@ -142,7 +150,7 @@ class Ledger:
         if channel is None or sample.error is not None:
             return None
         before = self._last.get(channel.id)
-        if before is not None and sample.t_mono_ns <= before.t_mono_ns:
+        if before is not None and not _is_news(channel, before, sample):
             return None
         self._last[channel.id] = sample
         if before is None:

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Component
 from mlflow_carbon.sensors import modelled, nvml, rapl
-from mlflow_carbon.sensors.contract import Absence, Clock, Found, Probe, Sensor, Site, explain
+from mlflow_carbon.sensors.contract import (
+    Absence,
+    Clock,
+    Doubting,
+    Found,
+    Observer,
+    Probe,
+    Sensor,
+    Site,
+    explain,
+)
 from mlflow_carbon.sensors.cpu_table import table_record
 
 if TYPE_CHECKING:
@@ -33,10 +43,12 @@ __all__ = [
     "Clock",
     "Discovery",
     "Found",
+    "Observer",
     "Probe",
     "Sensor",
     "Site",
     "discover",
+    "findings",
     "table_record",
 ]
 
@@ -53,11 +65,13 @@ class Discovery:
         sensors: Those to read; whoever gets them closes them.
         absences: What is missing, and what would help.
         channels: The channels that count. A sensor may read others besides: leave their samples out.
+        observers: What can be recorded beside power; whoever gets them closes them.
     """
 
     sensors: tuple[Sensor, ...]
     absences: tuple[Absence, ...]
     channels: tuple[Channel, ...]
+    observers: tuple[Observer, ...] = ()
 
 
 def discover(
@@ -84,13 +98,18 @@ def discover(
         *(_guarded(probe.__module__, partial(probe, site)) for probe in PROBES),
     )
     distinct = _distinct(found.sensors)
-    channels = _counted(distinct)
+    channels = _counted(distinct, found.covers)
     used = tuple(s for s in distinct if any(c in channels for c in s.channels))
     for sensor in found.sensors:
         if not any(sensor is kept for kept in used):
             with suppress(Exception):  # Of no use any more; not even its failure is.
                 sensor.close()
-    return Discovery(sensors=used, absences=found.absences, channels=channels)
+    return Discovery(sensors=used, absences=found.absences, channels=channels, observers=found.observers)
+
+
+def findings(sensors: Iterable[Sensor]) -> tuple[str, ...]:
+    """What sensors have found wrong with their own readings so far, a sentence each."""
+    return tuple(finding for s in sensors if isinstance(s, Doubting) for finding in s.findings())
 
 
 def _plugged(site: Site, plugins: Iterable[EntryPoint] | None) -> Found:
@@ -123,6 +142,8 @@ def _joined(*found: Found) -> Found:
     return Found(
         sensors=tuple(sensor for each in found for sensor in each.sensors),
         absences=tuple(absence for each in found for absence in each.absences),
+        covers=frozenset(component for each in found for component in each.covers),
+        observers=tuple(observer for each in found for observer in each.observers),
     )
 
 
@@ -138,15 +159,18 @@ def _distinct(sensors: Iterable[Sensor]) -> tuple[Sensor, ...]:
     return tuple(distinct)
 
 
-def _counted(sensors: Sequence[Sensor]) -> tuple[Channel, ...]:
+def _counted(sensors: Sequence[Sensor], covered: frozenset[Component]) -> tuple[Channel, ...]:
     """The channels that count: of each component the measured ones, or else the modelled ones.
 
-    CPU and memory exist once, so that only the first sensor that has them counts; GPUs add up.
+    A sensor that measures one GPU and models another keeps both. CPU and memory exist once, so that only
+    the first sensor that has them counts; GPUs add up. What a channel of another component covers already
+    counts nowhere else.
     """
     counted: list[Channel] = []
-    for component in Component:
+    for component in (c for c in Component if c not in covered):
         offers = [(s, c) for s in sensors for c in s.channels if c.component is component]
-        offers = [(s, c) for s, c in offers if c.basis is not Basis.MODELLED] or offers
+        meters = [s for s, c in offers if c.basis is not Basis.MODELLED]
+        offers = [(s, c) for s, c in offers if any(s is meter for meter in meters)] or offers
         once = component in {Component.CPU, Component.DRAM}
         counted += [c for s, c in offers if not once or s is offers[0][0]]
     return tuple(counted)

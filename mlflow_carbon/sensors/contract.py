@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
-from mlflow_carbon.core.series import Channel, Sample
+from mlflow_carbon.core.series import Channel, Component, Sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from mlflow_carbon.cpu_time import Baseline
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Absence", "Clock", "Found", "Probe", "Sensor", "Site", "Values", "explain", "take"]
+__all__ = [
+    "Absence",
+    "Clock",
+    "Doubting",
+    "Found",
+    "Observer",
+    "Probe",
+    "Sensor",
+    "Site",
+    "Values",
+    "explain",
+    "take",
+]
 
 
 class Clock(Protocol):
@@ -42,6 +54,24 @@ class Sensor(Protocol):
 
         A failure is a sample with `error`, never an exception.
         """
+
+    def close(self) -> None:
+        """Release handles. Safe to call twice."""
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """A sensor that may come to doubt its own readings. Optional: most cannot tell."""
+
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong with the readings so far, a sentence each."""
+
+
+class Observer(Protocol):
+    """A source of what stands beside power: temperatures, clocks, bytes moved. None of it is energy."""
+
+    def observe(self) -> dict[str, float]:
+        """Values by name, `<source>/<what>_<unit>`. What cannot be read is left out; it never raises."""
 
     def close(self) -> None:
         """Release handles. Safe to call twice."""
@@ -81,10 +111,19 @@ class Absence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one probe found; both may be empty, both may be full."""
+    """What one probe found; each may be empty.
+
+    Attributes:
+        sensors: What can be read.
+        absences: What cannot, and why.
+        covers: Components whose energy is in these sensors' channels already, under another name.
+        observers: What can be recorded beside power.
+    """
 
     sensors: tuple[Sensor, ...] = ()
     absences: tuple[Absence, ...] = ()
+    covers: frozenset[Component] = frozenset()
+    observers: tuple[Observer, ...] = ()
 
 
 Probe = Callable[[Site], Found]

@@ -1,23 +1,28 @@
-"""NVIDIA GPUs: the driver's energy counter, or sampled power where there is no counter.
+"""NVIDIA GPUs: the driver's energy counter, or power where there is no counter (`nvml_ways`).
 
-Counts whole GPUs, those that CUDA shows to this process. MIG slices have no meter of their own and are
-left out with a reason, not charged with the whole GPU.
+Counts whole GPUs, those that CUDA shows to this process. MIG slices have no meter of their own: a slice is
+charged with its part of the whole GPU, by compute slices, and that is labelled a model with a range up
+to the whole GPU. To refuse would leave out most of the energy; to charge the whole GPU would
+charge it once per slice.
 """
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
-from mlflow_carbon.sensors.contract import Absence, Found, Values, explain, take
-from mlflow_carbon.sensors.cuda import visible
+from mlflow_carbon.sensors.contract import Absence, Found, explain
+from mlflow_carbon.sensors.crosscheck import CrossCheck
+from mlflow_carbon.sensors.cuda import Visible, visible
+from mlflow_carbon.sensors.nvml_boards import CHECK, Board, boards
+from mlflow_carbon.sensors.nvml_ways import Aspect, Way, ask, best_way
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from mlflow_carbon.sensors.contract import Clock, Site
 
@@ -27,31 +32,30 @@ _DRIVER = "libnvidia-ml.so.1"
 _POWER_MAX_W = 2000.0
 _OVERSHOOT = 1.5  # Boards exceed their limit for milliseconds, and counters refresh late.
 _PPM_PER_PERCENT = 10_000
+_SLICE_LOW = 0.1  # An idle slice of a busy GPU still draws its part of the idle power, about a tenth.
 
-_COUNTER = "NVML nvmlDeviceGetTotalEnergyConsumption"
-_POWER = "NVML nvmlDeviceGetPowerUsage: no energy counter; since Ampere, but for GA100, a mean of 1 s"
 _NAME = "name whole GPUs in CUDA_VISIBLE_DEVICES, or unset it"
-_CHECK = "check that `nvidia-smi` lists the GPU; after an update of the driver, reboot or reload it"
-
-
-class _Board(NamedTuple):
-    """One GPU of the machine, counted or not.
-
-    Its number names it in what is stored: a UUID would tell on whose machine a run was.
-    """
-
-    number: int
-    handle: Any
-    uuid: str
-    name: str
+_MODULE_COUNTER = "GH200"
+"""Boards whose counter is of the whole module, CPU and memory included (Zeus pull request 172)."""
 
 
 class _Gpu(NamedTuple):
     """One GPU that counts, and how it is read."""
 
     channel: Channel
-    read: Callable[[], Values]
+    way: Way
     handle: Any
+    covers: bool
+    check: CrossCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A board, the part of it that counts (None: the whole board), and what to add to its source."""
+
+    board: Board
+    share: Fraction | None
+    caveat: str
 
 
 class NvmlSensor:
@@ -64,22 +68,32 @@ class NvmlSensor:
         self._is_open = True
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """One reading per GPU, with its utilisation where the driver tells it."""
-        return tuple(self._read(gpu, clock) for gpu in self._gpus)
+        """The readings of each GPU, with its utilisation where the driver tells it."""
+        return tuple(sample for gpu in self._gpus for sample in self._read(gpu, clock))
+
+    def findings(self) -> tuple[str, ...]:
+        """Counters that do not agree with the power of the same GPU."""
+        return tuple(gpu.check.finding for gpu in self._gpus if gpu.check and gpu.check.finding)
 
     def close(self) -> None:
         """Give the driver back; it counts its users, so others are not disturbed."""
         if self._is_open:
             self._is_open = False
-            _ask(self._library, self._library.nvmlShutdown)
+            ask(self._library, self._library.nvmlShutdown)
 
-    def _read(self, gpu: _Gpu, clock: Clock) -> Sample:
-        sample = take(gpu.channel.id, clock, gpu.read, errors=(self._library.NVMLError,))
+    def _read(self, gpu: _Gpu, clock: Clock) -> tuple[Sample, ...]:
+        *older, sample = gpu.way.read(gpu.channel.id, clock)
         if sample.error is not None:
-            return sample
+            return (*older, sample)
         # Asked for after the reading, so that it does not blur the reading's time.
-        rates = _ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
-        return sample if rates is None else replace(sample, util_ppm=rates.gpu * _PPM_PER_PERCENT)
+        if gpu.check is not None and not gpu.check.is_done and sample.energy_uj is not None:
+            power_mw = ask(self._library, self._library.nvmlDeviceGetPowerUsage, gpu.handle)
+            if power_mw is not None:
+                gpu.check.add(sample.t_mono_ns, sample.energy_uj, power_mw)
+        rates = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
+        if rates is not None:
+            sample = replace(sample, util_ppm=rates.gpu * _PPM_PER_PERCENT)
+        return (*older, sample)
 
 
 def probe(site: Site, *, library: Any = None) -> Found:
@@ -96,11 +110,13 @@ def probe(site: Site, *, library: Any = None) -> Found:
     try:
         library.nvmlInit()
     except library.NVMLError as error:
-        return Found(absences=(Absence(sensor="nvml", reason=explain(error), remedy=_CHECK),))
+        return Found(absences=(Absence(sensor="nvml", reason=explain(error), remedy=CHECK),))
     gpus, absences = _gpus(site, library)
     if not gpus:
-        _ask(library, library.nvmlShutdown)
-    return Found(sensors=(NvmlSensor(library, gpus),) if gpus else (), absences=absences)
+        ask(library, library.nvmlShutdown)
+        return Found(absences=absences)
+    covers = frozenset({Component.CPU, Component.DRAM}) if any(gpu.covers for gpu in gpus) else frozenset()
+    return Found(sensors=(NvmlSensor(library, gpus),), absences=absences, covers=covers)
 
 
 def _import_library() -> Any:
@@ -119,84 +135,103 @@ def _no_driver(error: Exception) -> Absence:
     )
 
 
-def _ask(library: Any, call: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer of the driver, or None where it has none."""
-    try:
-        return call(*arguments)
-    except library.NVMLError:
-        return None
-
-
 def _gpus(site: Site, library: Any) -> tuple[tuple[_Gpu, ...], tuple[Absence, ...]]:
-    boards = [_board(library, i) for i in range(_ask(library, library.nvmlDeviceGetCount) or 0)]
-    if not boards:
-        return (), (Absence(sensor="nvml", reason="the driver lists no GPU", remedy=_CHECK),)
-    uuids = [board.uuid if isinstance(board, _Board) else "" for board in boards]
-    shown = visible(site.env.get("CUDA_VISIBLE_DEVICES"), uuids)
-    models = {board.name for board in boards if isinstance(board, _Board)}
-    caveat = ""
-    if shown.by_number and len(models) > 1 and site.env.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-        caveat = "; number taken in PCI order, CUDA may count otherwise (set CUDA_DEVICE_ORDER=PCI_BUS_ID)"
-    found = [_gpu(library, boards[index], caveat) for index in shown.indices]
+    listed = boards(library)
+    if not listed:
+        return (), (Absence(sensor="nvml", reason="the driver lists no GPU", remedy=CHECK),)
+    shown = visible(
+        site.env.get("CUDA_VISIBLE_DEVICES"),
+        [board.uuid if isinstance(board, Board) else "" for board in listed],
+        [[part.names for part in board.slices] if isinstance(board, Board) else [] for board in listed],
+    )
+    wanted = _wanted(listed, shown, in_order=site.env.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID")
+    found = [
+        each if isinstance(each, Absence) else _gpu(library, each, site.settings.period_s) for each in wanted
+    ]
     hidden = (Absence(sensor="nvml", reason=reason, remedy=_NAME) for reason in shown.problems)
     failed = (absence for absence in found if isinstance(absence, Absence))
     return tuple(gpu for gpu in found if isinstance(gpu, _Gpu)), (*hidden, *failed)
 
 
-def _board(library: Any, index: int) -> _Board | Absence:
-    try:
-        handle = library.nvmlDeviceGetHandleByIndex(index)
-        uuid, name = library.nvmlDeviceGetUUID(handle), library.nvmlDeviceGetName(handle)
-    except library.NVMLError as error:
-        return Absence(sensor=f"nvml:{index}", reason=explain(error), remedy=_CHECK)
-    return _Board(number=index, handle=handle, uuid=uuid, name=name)
+def _wanted(listed: Sequence[Board | Absence], shown: Visible, *, in_order: bool) -> list[_Wanted | Absence]:
+    """What is to be read: whole boards, and of boards in MIG mode the part of the slices shown."""
+    models = {board.name for board in listed if isinstance(board, Board)}
+    caveat = ""
+    if shown.by_number and len(models) > 1 and not in_order:
+        caveat = "; number taken in PCI order, CUDA may count otherwise (set CUDA_DEVICE_ORDER=PCI_BUS_ID)"
+    named: dict[int, list[int]] = {}
+    for index, part in shown.slices:
+        named.setdefault(index, []).append(part)
+    wanted: list[_Wanted | Absence] = []
+    for index in dict.fromkeys((*shown.indices, *named)):
+        board = listed[index]
+        if isinstance(board, Board) and board.mig:
+            # CUDA shows a process the first slice of a GPU that it is not told to divide otherwise.
+            wanted.append(_in_slices(board, named.get(index, [0]), caveat))
+        else:
+            wanted.append(_Wanted(board, None, caveat) if isinstance(board, Board) else board)
+    return wanted
 
 
-def _gpu(library: Any, board: _Board | Absence, caveat: str) -> _Gpu | Absence:
-    if isinstance(board, Absence):
-        return board
-    mig = _ask(library, library.nvmlDeviceGetMigMode, board.handle)
-    if mig is not None and mig[0]:
+def _in_slices(board: Board, parts: Sequence[int], caveat: str) -> _Wanted | Absence:
+    if not board.slices:
         return Absence(
             sensor=f"nvml:{board.number}",
-            reason="MIG is on: the meter is of the whole GPU, and slices are not measured yet",
+            reason="MIG is on and the driver lists no slice, so that the part of the GPU is not known",
             remedy=f"sudo nvidia-smi -i {board.number} -mig 0, if the whole GPU can be yours",
         )
-    problem = ""
-    for values, by_counter in ((_energy, True), (_power, False)):
-        read = partial(values, library, board.handle)
-        try:
-            read()
-        except library.NVMLError as error:
-            problem = explain(error)
-        else:
-            channel = _channel(library, board, caveat, by_counter=by_counter)
-            return _Gpu(channel=channel, read=read, handle=board.handle)
-    reason = f"{board.name} tells neither energy nor power: {problem}"
-    return Absence(sensor=f"nvml:{board.number}", reason=reason, remedy=_CHECK)
+    share = min(Fraction(sum(board.slices[part].compute for part in parts), board.slices_max), Fraction(1))
+    return _Wanted(board, share, caveat)
 
 
-def _energy(library: Any, handle: Any) -> Values:
-    return Values(energy_uj=library.nvmlDeviceGetTotalEnergyConsumption(handle) * 1000)  # from mJ
+def _gpu(library: Any, wanted: _Wanted, period_s: float) -> _Gpu | Absence:
+    board, share = wanted.board, wanted.share
+    is_whole_module = board.is_module and _MODULE_COUNTER in board.name
+    no_counter = ""
+    if board.is_module and not is_whole_module:
+        no_counter = "its counter may be of the whole module, GPU and CPU"
+    aspect = Aspect(period_s=period_s, share=share or Fraction(1), no_counter=no_counter)
+    way = best_way(library, board.handle, aspect)
+    if isinstance(way, str):
+        reason = f"{board.name} tells neither energy nor power: {way}"
+        return Absence(sensor=f"nvml:{board.number}", reason=reason, remedy=CHECK)
+    by_counter = way.kind is Kind.COUNTER
+    covers = is_whole_module and by_counter
+    caveat = wanted.caveat + ("; of the whole module: GPU, CPU and memory" if covers else "")
+    channel = _channel(library, board, way, caveat)
+    if share is not None and share < 1:
+        channel = _of_slices(channel, share, board.slices_max)
+    # Of a module the power is that of the GPU alone, and of a slice only the energy is cut down.
+    check = CrossCheck(channel.id) if by_counter and not covers and share is None else None
+    return _Gpu(channel=channel, way=way, handle=board.handle, covers=covers, check=check)
 
 
-def _power(library: Any, handle: Any) -> Values:
-    return Values(power_mw=library.nvmlDeviceGetPowerUsage(handle))
-
-
-def _channel(library: Any, board: _Board, caveat: str, *, by_counter: bool) -> Channel:
-    limit_mw = _ask(library, library.nvmlDeviceGetEnforcedPowerLimit, board.handle)
-    low, high = (0.95, 1.05) if by_counter else (0.85, 1.15)  # decision 6
+def _channel(library: Any, board: Board, way: Way, caveat: str) -> Channel:
+    limit_mw = ask(library, library.nvmlDeviceGetEnforcedPowerLimit, board.handle)
     return Channel(
         id=f"nvml:{board.number}",
         sensor="nvml",
         device=board.name,
         component=Component.GPU,
-        kind=Kind.COUNTER if by_counter else Kind.GAUGE,
+        kind=way.kind,
         basis=Basis.MEASURED,
-        quality=Quality.L3 if by_counter else Quality.L1,
-        low_ratio=low,
-        high_ratio=high,
-        power_max_w=_OVERSHOOT * limit_mw / 1000 if limit_mw else _POWER_MAX_W,
-        source=(_COUNTER if by_counter else _POWER) + caveat,
+        quality=way.quality,
+        low_ratio=way.range_ratio[0],
+        high_ratio=way.range_ratio[1],
+        power_max_w=_OVERSHOOT * limit_mw / 1000 if limit_mw and not board.is_module else _POWER_MAX_W,
+        source=way.source + caveat,
+    )
+
+
+def _of_slices(channel: Channel, share: Fraction, slices_max: int) -> Channel:
+    """The channel of a part of a GPU: between its part of the idle power and all of the power."""
+    part = f"{share * slices_max} of {slices_max} MIG slices"
+    return replace(
+        channel,
+        device=f"{channel.device}, {part}",
+        basis=Basis.MODELLED,
+        quality=Quality.L0,
+        low_ratio=_SLICE_LOW,
+        high_ratio=float(1 / share),
+        source=f"{channel.source}; of the whole GPU, times {part}: an estimate, slices have no meter",
     )

@@ -38,6 +38,24 @@ def test_a_counter_counts_by_difference():
     assert _summary([found]) == [(Case.NORMAL, 1, 2, 2_500_000)]
 
 
+def test_a_counter_that_stands_still_is_not_yet_refreshed():
+    """5 J, 5 J, 9 J a second apart are one interval of 2 s with 4 J: standing still proves no zero."""
+    readings = [_counter(0, 5_000_000), _counter(1, 5_000_000), _counter(2, 9_000_000)]
+    assert _summary(integrate(channel(), readings)) == [(Case.NORMAL, 0, 2, 4_000_000)]
+    ledger = Ledger([channel()], start_ns=0, wall_offset_ns=0)
+    parts = [ledger.add(reading) for reading in readings]
+    assert [part is None for part in parts] == [True, True, False]
+    assert ledger.series(2 * S).covered_ns == {"fake:cpu": 2 * S}
+
+
+def test_a_counter_that_never_moves_covers_nothing():
+    """A dead counter has no energy and no coverage: it is not a device that used 0 J."""
+    ledger = Ledger([channel()], start_ns=0, wall_offset_ns=0)
+    for t_s in range(5):
+        ledger.add(_counter(t_s, 7_000_000))
+    assert ledger.series(4 * S).covered_ns == {"fake:cpu": 0}
+
+
 def test_a_counter_that_wraps_is_undone():
     """262 143 000 000 to its range of 262 143 328 850 are 328 850 uJ, and 50 000 000 more after the wrap.
 

@@ -43,13 +43,40 @@ def test_values_of_the_variable(value, indices):
         ("", "is empty"),
         ("-1", "'-1', which is none of the 3 GPUs"),
         ("9", "'9', which is none of the 3 GPUs"),
-        ("MIG-41b35014", "MIG slices are not measured yet"),
+        ("MIG-41b35014", "a MIG slice that the driver does not list"),
     ],
 )
 def test_what_names_no_gpu_is_explained(value, words):
     """An entry that shows no GPU leaves a reason."""
     (problem,) = visible(value, UUIDS).problems
     assert words in problem
+
+
+SLICES = ((), (("MIG-41b35014-942f", "MIG-GPU-8932aaaa-1111/1/0"), ("MIG-41b36666-0000",)), ())
+
+
+@pytest.mark.parametrize(
+    ("value", "slices"),
+    [
+        ("MIG-41b35014-942f", ((1, 0),)),
+        ("MIG-41b36", ((1, 1),)),
+        ("MIG-41b3", ()),  # two slices begin so
+        ("MIG-GPU-8932aaaa-1111/1/0", ((1, 0),)),
+        ("MIG-GPU-8932aaaa-1111/1", ()),  # the older form has no short names
+        ("MIG-41b36666-0000,MIG-41b35014-942f,MIG-41b36666-0000", ((1, 1), (1, 0))),
+    ],
+)
+def test_slices_are_found_by_either_form_of_their_name(value, slices):
+    """A MIG slice is shown by its UUID, or by its GPU and instances."""
+    shown = visible(value, UUIDS, SLICES)
+    assert (shown.slices, shown.indices) == (slices, ())
+
+
+def test_no_uuid_is_told():
+    """What reaches the server says that a GPU is missing, not which: a UUID tells whose machine it was."""
+    problems = visible("MIG-41b35014-94ff,GPU-ffff0000", UUIDS).problems
+    assert len(problems) == 2
+    assert not any("41b35014" in problem or "ffff0000" in problem for problem in problems)
 
 
 def test_numbers_are_told_from_uuids():

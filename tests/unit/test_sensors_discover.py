@@ -128,6 +128,21 @@ def test_gpus_of_several_sensors_add_up(tmp_path):
     ]
 
 
+def test_a_sensor_keeps_its_model_of_one_gpu_beside_its_meter_of_another(tmp_path):
+    """GPUs measured and modelled by one sensor all count; a model of another sensor gives way."""
+    gpu = replace(CPU_METER, component=Component.GPU)
+    both = FakeSensor((replace(gpu, id="a:0"), replace(gpu, id="a:1", basis=Basis.MODELLED)))
+    other = FakeSensor((replace(gpu, id="b:0", basis=Basis.MODELLED),))
+    assert _ids(_discover(tmp_path, _plug(both), _plug(other))) == ["model:cpu", "a:0", "a:1", "model:ram"]
+
+
+def test_what_a_channel_covers_counts_nowhere_else(tmp_path):
+    """A meter of a module of GPU, CPU and memory leaves no CPU and no memory to add."""
+    module = FakeSensor((replace(CPU_METER, id="gpu:0", component=Component.GPU),))
+    covers = frozenset({Component.CPU, Component.DRAM})
+    assert _ids(_discover(tmp_path, FakePlugin(Found(sensors=(module,), covers=covers)))) == ["gpu:0"]
+
+
 def test_node_meter_counts_beside_the_parts(tmp_path):
     """A meter of the whole machine replaces no part."""
     node = FakeSensor((replace(CPU_METER, id="plug:node", component=Component.NODE),))

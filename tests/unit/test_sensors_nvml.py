@@ -9,8 +9,8 @@ import pytest
 
 from mlflow_carbon.core.energy import Ledger
 from mlflow_carbon.core.series import Basis, Component, Kind, Quality
-from mlflow_carbon.sensors import nvml
-from tests.sensor_fakes import FakeGpu, FakeNvml, VirtualClock, site
+from mlflow_carbon.sensors import findings, nvml
+from tests.sensor_fakes import FakeGpu, FakeNvml, FakeSlice, VirtualClock, site
 
 
 def _found(*gpus, **env):
@@ -100,15 +100,128 @@ def test_hidden_gpus_are_a_reason_and_the_driver_is_given_back(value):
     assert library.users == 0
 
 
-def test_mig_is_never_charged_with_the_whole_gpu():
-    """A slice in the variable and a GPU in MIG mode are both left out, with a reason."""
+SLICED = FakeGpu(
+    "GPU-a", mig=1, energy_mj=7000, slices=[FakeSlice("MIG-one", 3, (1, 0)), FakeSlice("MIG-two", 2, (2, 0))]
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "energy_uj", "part"),
+    [
+        ("MIG-two", 2_000_000, "2 of 7"),
+        ("MIG-GPU-a/1/0", 3_000_000, "3 of 7"),
+        ("MIG-one,MIG-two", 5_000_000, "5 of 7"),
+        (None, 3_000_000, "3 of 7"),  # CUDA takes the first slice
+        ("0", 3_000_000, "3 of 7"),
+    ],
+)
+def test_a_slice_is_charged_with_its_part_of_the_gpu(shown, energy_uj, part):
+    """Of 7 J of the GPU, n of 7 slices get n J: a model, between a tenth of that and the whole GPU."""
+    found, _ = _found(SLICED, **({} if shown is None else {"CUDA_VISIBLE_DEVICES": shown}))
+    (channel,) = found.sensors[0].channels
+    assert (channel.basis, channel.quality, channel.kind) == (Basis.MODELLED, Quality.L0, Kind.COUNTER)
+    assert (channel.low_ratio, channel.high_ratio) == (0.1, pytest.approx(7_000_000 / energy_uj))
+    assert f"{part} MIG slices" in channel.source
+    assert part in channel.device
+    assert found.sensors[0].read(VirtualClock())[0].energy_uj == energy_uj
+
+
+def test_slices_that_cannot_be_told_apart_are_left_out():
+    """With MIG on, a slice the driver does not list, or no slice at all, is a reason and no figure."""
     by_name, _ = _found(FakeGpu("GPU-a"), CUDA_VISIBLE_DEVICES="MIG-GPU-a/1/0")
     by_mode, _ = _found(FakeGpu("GPU-a", mig=1))
     off, _ = _found(FakeGpu("GPU-a", mig=0))
     assert by_name.sensors == by_mode.sensors == ()
     assert "MIG" in by_name.absences[0].reason
-    assert "MIG" in by_mode.absences[0].reason
-    assert len(off.sensors) == 1
+    assert "lists no slice" in by_mode.absences[0].reason
+    assert off.sensors[0].channels[0].basis is Basis.MEASURED
+
+
+FIELDS = {(186, 0): 251_000, (185, 0): 249_000}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "period_s", "power_mw", "quality", "words"),
+    [
+        (FakeGpu("GPU-a", energy_mj=None, fields_mw=FIELDS), 0.1, 251_000, Quality.L2, "field 186"),
+        (FakeGpu("GPU-a", energy_mj=None, fields_mw=FIELDS), 1.0, 249_000, Quality.L1, "field 185"),
+        (FakeGpu("GPU-a", energy_mj=None, fields_mw={(186, 0): 251_000}), 1.0, 251_000, Quality.L1, "field 186"),
+        (FakeGpu("GPU-a", energy_mj=None, samples=[(1, 248_000)]), 1.0, 248_000, Quality.L2, "nvmlDeviceGetSamples"),
+        (FakeGpu("GPU-a", energy_mj=None), 0.1, 250_000, Quality.L2, "nvmlDeviceGetPowerUsage"),
+    ],
+)  # fmt: skip
+def test_the_best_way_that_answers_is_taken_and_named(gpu, period_s, power_mw, quality, words):
+    """Without a counter: the field that fits the period, else the driver's buffer, else power."""
+    library = FakeNvml([gpu])
+    found = nvml.probe(site(period_s=period_s), library=library)
+    (channel,) = found.sensors[0].channels
+    assert (channel.kind, channel.quality) == (Kind.GAUGE, quality)
+    assert words in channel.source
+    assert "no energy counter" in channel.source
+    assert found.sensors[0].read(VirtualClock())[0].power_mw == power_mw
+
+
+HOUR_NS = 3600 * 10**9
+
+
+class WallClock(VirtualClock):
+    """A clock whose UTC, by which the driver stamps, is an hour behind its monotonic time."""
+
+    def wall_ns(self) -> int:
+        return self.now_ns - HOUR_NS
+
+
+def test_the_buffer_gives_each_sample_once_at_its_own_time():
+    """The driver's UTC stamps are moved to the monotonic clock; what is not new is an error, not a value."""
+    gpu = FakeGpu("GPU-a", energy_mj=None, samples=[(1_000, 100_000), (21_000, 110_000)])
+    (sensor,) = _found(gpu)[0].sensors
+    clock = WallClock(now_ns=30_000_000 + HOUR_NS, step_ns=0)
+    (first,) = sensor.read(clock)
+    assert (first.t_mono_ns - HOUR_NS, first.power_mw, first.util_ppm) == (21_000_000, 110_000, 750_000)
+    (none,) = sensor.read(clock)
+    assert (none.power_mw, none.error) == (None, "FakeNvmlError: Not Found")
+    gpu.samples += [(41_000, 120_000), (61_000, 130_000)]
+    clock.now_ns = 70_000_000 + HOUR_NS
+    assert [(s.t_mono_ns - HOUR_NS, s.power_mw) for s in sensor.read(clock)] == [
+        (41_000_000, 120_000),
+        (61_000_000, 130_000),
+    ]
+
+
+def test_a_counter_of_the_whole_module_stands_for_cpu_and_memory_too():
+    """GH200: the counter includes the CPU, so that no CPU and no memory is added; the source says so."""
+    module = {(185, 0): 400_000, (185, 1): 500_000}
+    found, _ = _found(FakeGpu("GPU-a", name="NVIDIA GH200 480GB", fields_mw=module))
+    (channel,) = found.sensors[0].channels
+    assert channel.kind is Kind.COUNTER
+    assert "whole module" in channel.source
+    assert found.covers == {Component.CPU, Component.DRAM}
+
+
+def test_a_counter_that_may_be_of_a_module_is_not_used():
+    """Another superchip: which part its counter is of is not known, the power of the GPU alone is."""
+    module = {(185, 0): 400_000, (185, 1): 500_000}
+    found, _ = _found(FakeGpu("GPU-a", name="NVIDIA GB200", fields_mw=module))
+    (channel,) = found.sensors[0].channels
+    assert channel.kind is Kind.GAUGE
+    assert "may be of the whole module" in channel.source
+    assert found.covers == frozenset()
+
+
+@pytest.mark.parametrize(("watts", "words"), [(250, None), (100, "2.5 times"), (600, "0.42 times")])
+def test_a_counter_that_disagrees_with_power_is_a_finding(watts, words):
+    """250 W by the counter for 5 s: power of 250 W agrees, 100 W and 600 W do not."""
+    gpu = FakeGpu("GPU-a", power_mw=watts * 1000)
+    (sensor,) = _found(gpu)[0].sensors
+    clock = VirtualClock(step_ns=0)
+    assert findings([sensor]) == ()
+    for second in range(6):
+        gpu.energy_mj = 250_000 * second
+        clock.now_ns = 1_000_000_000 * second
+        sensor.read(clock)
+    found = findings([sensor])
+    assert (words is None) == (found == ())
+    assert words is None or words in found[0]
 
 
 def test_one_lost_gpu_does_not_hide_the_others():
