@@ -185,3 +185,14 @@ def add_cpuinfo(
         for i in range(threads)
     )
     (root / "proc/cpuinfo").write_text("\n".join(blocks))
+
+
+def add_pmu(root: Path, events: Mapping[str, int], *, cpus: str) -> None:
+    """Add the `power` PMU of perf events with the type 18 and a scale of 2**-32 J."""
+    pmu = root / "sys/bus/event_source/devices/power"
+    (pmu / "events").mkdir(parents=True)
+    (pmu / "type").write_text("18\n")
+    (pmu / "cpumask").write_text(f"{cpus}\n")
+    for event, config in events.items():
+        (pmu / "events" / event).write_text(f"event={config:#04x}\n")
+        (pmu / f"events/{event}.scale").write_text("2.3283064365386962890625e-10\n")

@@ -1,36 +1,34 @@
-"""CPU package and memory energy from RAPL, through the kernel's powercap files.
+"""CPU package and memory energy from RAPL: the powercap files first, then perf events.
 
-Only packages and memory are read: a package contains its core and uncore zones, `psys` contains the
-package, and `intel-rapl-mmio` repeats it. Counters refresh about every millisecond and wrap at
-`max_energy_range_uj`; the ledger undoes the wrap.
+Counters refresh about every millisecond. Those of powercap wrap at `max_energy_range_uj`; the ledger undoes
+the wrap. Registers are never read directly: their units differ between models, and the kernel knows them.
 """
 
 from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
-from mlflow_carbon.core.units import UJ_PER_J
+from mlflow_carbon.sensors import rapl_perf, rapl_powercap
 from mlflow_carbon.sensors.contract import Absence, Found, Values, explain, take
 from mlflow_carbon.sensors.cpuinfo import read_cpuinfo
+from mlflow_carbon.sensors.rapl_powercap import ERRORS, Zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from mlflow_carbon.core.series import Sample
     from mlflow_carbon.sensors.contract import Clock, Site
+    from mlflow_carbon.sensors.rapl_meter import RaplMeter
 
 __all__ = ["RaplSensor", "probe"]
 
-_ERRORS = (OSError, ValueError)
 _LOW, _HIGH = 0.95, 1.05  # decision 6
 _POWER_MAX_W = 1000.0  # Twice the largest package sold; wraps need a ceiling, a reset is then no wrap.
-_MIRROR_UJ = UJ_PER_J  # Two reads of one counter, one after the other, differ by less than this.
-# The kernel lists all zones flat; a mounted copy may have the nested tree only. Flat comes last and wins.
-_LAYOUTS = ("intel-rapl/*/intel-rapl:*", "intel-rapl/intel-rapl:*", "intel-rapl:*")
+_NODE_MAX_W = 10_000.0
 
 _READABLE = (
     "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next boot; for good: "
@@ -42,142 +40,155 @@ _MODEL = "set MLFLOW_CARBON_CPU_POWER_W to the design power of the CPU for a bet
 _UNMASK = "docker run --security-opt systempaths=unconfined ... (it unmasks all of /proc and /sys)"
 
 
-class _Zone(NamedTuple):
-    """One powercap directory that counts: a package or a memory zone."""
-
-    path: Path
-    label: str
-    component: Component
-
-
-class _Meter(NamedTuple):
-    """An open counter and its value when it was opened."""
-
-    zone: _Zone
-    descriptor: int
-    first_uj: int
-
-
 class RaplSensor:
-    """Reads kept-open counter files: 2 us each, against 30 us to open and read."""
+    """Reads counters whose files stay open."""
 
-    def __init__(self, channels: tuple[Channel, ...], descriptors: tuple[int, ...]) -> None:
+    def __init__(self, channels: tuple[Channel, ...], meters: tuple[RaplMeter, ...]) -> None:
         self.channels = channels
-        self._descriptors = descriptors
+        self._meters = meters
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
         """One counter reading per zone."""
         return tuple(
-            take(channel.id, clock, partial(_values, descriptor), errors=_ERRORS)
-            for channel, descriptor in zip(self.channels, self._descriptors, strict=False)
+            take(channel.id, clock, partial(_values, meter), errors=ERRORS)
+            for channel, meter in zip(self.channels, self._meters, strict=False)
         )
 
     def close(self) -> None:
         """Close the files."""
-        descriptors, self._descriptors = self._descriptors, ()
-        for descriptor in descriptors:
-            os.close(descriptor)
+        meters, self._meters = self._meters, ()
+        for meter in meters:
+            os.close(meter.descriptor)
 
 
-def probe(site: Site, *, open_file: Callable[[Path, int], int] = os.open) -> Found:
-    """The packages and memory zones of `<root>/sys/class/powercap`.
+def probe(
+    site: Site,
+    *,
+    open_file: Callable[[Path, int], int] = os.open,
+    open_event: Callable[[int, int, int], int] = rapl_perf.open_event,
+) -> Found:
+    """Packages, memory and platform, of `<root>/sys/class/powercap` or else of the `power` PMU.
 
     A component of which any zone cannot be read is left out whole: half the packages is not the CPU.
     """
-    zones = _zones(site.root)
-    if not zones:
-        return Found(absences=(_absent(site.root),))
-    meters: list[_Meter] = []
-    failures: dict[_Zone, Exception] = {}
+    zones = rapl_powercap.zones(site.root)
+    meters, failures = _open_all(zones, open_file)
+    meters, repeated = _without_mirrors(meters)
+    absences = [*_mirrors(repeated), *_unreadable(failures)]
+    if not any(meter.component is Component.CPU for meter in meters):
+        missing = [c for c in (Component.CPU, Component.DRAM, Component.NODE) if not _has(meters, c)]
+        by_event, refused = _from_events(site.root, missing, open_event)
+        # What powercap refuses does no harm where perf events have it.
+        absences = refused if by_event else [*absences, *refused]
+        meters += by_event
+    if not meters and not failures:
+        absences.insert(0, _absent(site.root))
+    channels = _channels(meters, is_virtual=read_cpuinfo(site.root).is_virtual)
+    sensors = (RaplSensor(channels, tuple(meters)),) if meters else ()
+    return Found(sensors=sensors, absences=tuple(absences))
+
+
+def _open_all(
+    zones: Iterable[Zone], open_file: Callable[[Path, int], int]
+) -> tuple[list[RaplMeter], dict[Zone, Exception]]:
+    meters: list[RaplMeter] = []
+    failures: dict[Zone, Exception] = {}
     for zone in zones:
         try:
-            meters.append(_meter(zone, open_file))
-        except _ERRORS as error:
+            meters.append(rapl_powercap.open_zone(zone, open_file))
+        except ERRORS as error:
             failures[zone] = error
     incomplete = {zone.component for zone in failures}
-    for meter in [m for m in meters if m.zone.component in incomplete]:
+    for meter in [m for m in meters if m.component in incomplete]:
         os.close(meter.descriptor)
         meters.remove(meter)
-    channels = _channels(meters, is_virtual=read_cpuinfo(site.root).is_virtual)
-    return Found(
-        sensors=(RaplSensor(channels, tuple(m.descriptor for m in meters)),) if meters else (),
-        absences=tuple(_unreadable(zone, error) for zone, error in failures.items()),
-    )
+    return meters, failures
 
 
-def _zones(root: Path) -> list[_Zone]:
-    base = root / "sys/class/powercap"
-    paths = {path.name: path for layout in _LAYOUTS for path in base.glob(layout)}
-    names = {zone: _text(path / "name") for zone, path in sorted(paths.items())}
-    found: list[_Zone] = []
-    for zone, name in names.items():
-        label, component = name, Component.CPU
-        if name == "dram":
-            label, component = f"{names.get(zone.rpartition(':')[0]) or zone}-dram", Component.DRAM
-        elif not name.startswith("package"):
-            continue
-        if any(other.label == label for other in found):
-            label = f"{label}@{zone}"
-        found.append(_Zone(path=paths[zone], label=label, component=component))
-    return found
+def _without_mirrors(meters: list[RaplMeter]) -> tuple[list[RaplMeter], dict[str, str]]:
+    kept, repeated = rapl_powercap.mirrored(meters)
+    for meter in meters:
+        if meter.label in repeated:
+            os.close(meter.descriptor)
+    return kept, repeated
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
+def _has(meters: Iterable[RaplMeter], component: Component) -> bool:
+    return any(meter.component is component for meter in meters)
 
 
-def _meter(zone: _Zone, open_file: Callable[[Path, int], int]) -> _Meter:
-    descriptor = open_file(zone.path / "energy_uj", os.O_RDONLY)
-    try:
-        return _Meter(zone=zone, descriptor=descriptor, first_uj=_values(descriptor)["energy_uj"])
-    except _ERRORS:
-        os.close(descriptor)
-        raise
+def _from_events(
+    root: Path, missing: Iterable[Component], open_event: Callable[[int, int, int], int]
+) -> tuple[list[RaplMeter], list[Absence]]:
+    meters: list[RaplMeter] = []
+    for component in missing:
+        try:
+            meters += rapl_perf.perf_meters(root, component, open_event)
+        except ERRORS as error:
+            return meters, [
+                Absence(sensor="rapl:perf", reason=explain(error), remedy=rapl_perf.REMEDY),
+            ]
+    return meters, []
 
 
-def _values(descriptor: int) -> Values:
-    return Values(energy_uj=int(os.pread(descriptor, 32, 0)))
+def _values(meter: RaplMeter) -> Values:
+    return Values(energy_uj=meter.read_uj())
 
 
-def _channels(meters: Sequence[_Meter], *, is_virtual: bool) -> tuple[Channel, ...]:
+def _channels(meters: Iterable[RaplMeter], *, is_virtual: bool) -> tuple[Channel, ...]:
     caveat = "; virtual machine: what it counts is up to the hypervisor" if is_virtual else ""
-    return tuple(_channel(meter, _twin(meter, meters[:i]), caveat) for i, meter in enumerate(meters))
-
-
-def _channel(meter: _Meter, twin: str, caveat: str) -> Channel:
-    zone, range_uj = meter.zone, _text(meter.zone.path / "max_energy_range_uj")
-    repeats = f"; may repeat the counter of {twin}, so it may add nothing" if twin else ""
-    return Channel(
-        id=f"rapl:{zone.label}",
-        sensor="rapl",
-        device=zone.label,
-        component=zone.component,
-        kind=Kind.COUNTER,
-        basis=Basis.MEASURED,
-        quality=Quality.L3,
-        low_ratio=0.0 if twin else _LOW,
-        high_ratio=_HIGH,
-        range_uj=int(range_uj) or None if range_uj.isdecimal() else None,
-        power_max_w=_POWER_MAX_W,
-        source=f"powercap {zone.path.name}/energy_uj{repeats}{caveat}",
+    return tuple(
+        Channel(
+            id=f"rapl:{meter.label}",
+            sensor="rapl",
+            device=meter.label,
+            component=meter.component,
+            kind=Kind.COUNTER,
+            basis=Basis.MEASURED,
+            quality=Quality.L3,
+            low_ratio=0.0 if meter.is_doubted else _LOW,
+            high_ratio=_HIGH,
+            range_uj=meter.range_uj,
+            power_max_w=_NODE_MAX_W if meter.component is Component.NODE else _POWER_MAX_W,
+            source=meter.source + caveat,
+        )
+        for meter in meters
     )
 
 
-def _twin(meter: _Meter, earlier: Sequence[_Meter]) -> str:
-    """The earlier package with the same count: dies of one AMD socket may all mirror the socket's counter."""
-    if meter.zone.component is not Component.CPU or meter.first_uj == 0:
-        return ""
-    packages = (other for other in earlier if other.zone.component is Component.CPU)
-    return next((p.zone.label for p in packages if abs(p.first_uj - meter.first_uj) < _MIRROR_UJ), "")
+def _mirrors(repeated: Mapping[str, str]) -> list[Absence]:
+    return [
+        Absence(
+            sensor=f"rapl:{label}",
+            reason=f"repeats the counter of {twin}, which is read already",
+            remedy="none needed: counted twice it would be too much",
+        )
+        for label, twin in repeated.items()
+    ]
+
+
+def _unreadable(failures: Mapping[Zone, Exception]) -> list[Absence]:
+    """Why zones cannot be read; those that lack a permission in one, since one command helps them all."""
+    denied = [zone for zone, error in failures.items() if isinstance(error, PermissionError)]
+    others = [
+        Absence(
+            sensor=f"rapl:{zone.label}",
+            reason=explain(error),
+            remedy=f"check that `cat {zone.path / 'energy_uj'}` prints a number",
+        )
+        for zone, error in failures.items()
+        if zone not in denied
+    ]
+    if not denied:
+        return others
+    also = f" (as are {', '.join(zone.label for zone in denied[1:])})" if len(denied) > 1 else ""
+    reason = explain(failures[denied[0]]) + also
+    return [Absence(sensor=f"rapl:{denied[0].label}", reason=reason, remedy=_READABLE), *others]
 
 
 def _absent(root: Path) -> Absence:
     info = read_cpuinfo(root)
-    zones = (root / "sys/class/powercap").glob("intel-rapl:*")
-    if not all((zone / "name").exists() for zone in zones):
+    if rapl_powercap.is_hidden(root):
         reason, remedy = "RAPL zones are listed but hidden, as containers do", _UNMASK
     elif not info.is_x86:
         reason = "the CPU is no x86 one as far as /proc/cpuinfo says, and RAPL is x86 only"
@@ -189,9 +200,3 @@ def _absent(root: Path) -> Absence:
         reason = "no RAPL package in /sys/class/powercap, and this is no virtual machine"
         remedy = "sudo modprobe intel_rapl_msr"
     return Absence(sensor="rapl", reason=reason, remedy=remedy)
-
-
-def _unreadable(zone: _Zone, error: Exception) -> Absence:
-    check = f"check that `cat {zone.path / 'energy_uj'}` prints a number"
-    remedy = _READABLE if isinstance(error, PermissionError) else check
-    return Absence(sensor=f"rapl:{zone.label}", reason=explain(error), remedy=remedy)

@@ -17,7 +17,7 @@ def _ids(found):
 
 
 def test_packages_and_memory_are_read_and_nothing_is_counted_twice(tmp_path):
-    """Two packages and their memory count; psys, core, uncore and the MMIO copy do not."""
+    """Two packages and their memory count; core, uncore and the MMIO copy do not; psys is a meter of the node."""
     zones = {
         "intel-rapl:0": "package-0",
         "intel-rapl:0:0": "core",
@@ -31,8 +31,10 @@ def test_packages_and_memory_are_read_and_nothing_is_counted_twice(tmp_path):
     for joules, (zone, name) in enumerate(zones.items()):
         add_zone(tmp_path, zone, name, energy_uj=50_000_000 * (1 + joules))
     found = rapl.probe(site(tmp_path))
-    assert _ids(found) == ["rapl:package-0", "rapl:package-0-dram", "rapl:package-1", "rapl:package-1-dram"]
-    package, memory, *_ = found.sensors[0].channels
+    parts = ["rapl:package-0", "rapl:package-0-dram", "rapl:package-1", "rapl:package-1-dram"]
+    assert _ids(found) == [*parts, "rapl:psys"]
+    package, memory, *_, psys = found.sensors[0].channels
+    assert psys.component is Component.NODE
     assert (package.component, memory.component) == (Component.CPU, Component.DRAM)
     assert (package.kind, package.basis, package.quality) == (Kind.COUNTER, Basis.MEASURED, Quality.L3)
     assert (package.low_ratio, package.high_ratio, package.range_uj) == (0.95, 1.05, WRAP_UJ)
@@ -94,6 +96,18 @@ def test_missing_permission_comes_with_the_command_that_gives_it(tmp_path):
     assert "udev" in absence.remedy
 
 
+def test_one_command_helps_all_zones_and_is_told_once(tmp_path):
+    """Packages and memory that are all closed are one absence that names them."""
+    for zone, name in {
+        "intel-rapl:0": "package-0",
+        "intel-rapl:0:0": "dram",
+        "intel-rapl:1": "package-1",
+    }.items():
+        add_zone(tmp_path, zone, name)
+    (absence,) = rapl.probe(site(tmp_path), open_file=_denied).absences
+    assert "package-0-dram, package-1" in absence.reason
+
+
 def test_half_of_the_packages_is_not_the_cpu(tmp_path):
     """Where one of two packages cannot be read the CPU is left to the model; memory is still read."""
     add_zone(tmp_path, "intel-rapl:0", "package-0")
@@ -115,8 +129,27 @@ def test_unreadable_number_names_the_file_to_look_at(tmp_path):
     assert str(counter) in absence.remedy
 
 
-def test_counters_that_mirror_each_other_are_doubted(tmp_path):
-    """Two packages with the same count may be one counter: the second may add nothing, and says so."""
+def test_dies_that_mirror_one_counter_count_once(tmp_path):
+    """Two dies with the very same count, each time it is read, are one meter; the other is named and closed."""
+    add_zone(tmp_path, "intel-rapl:0", "package-0-die-0", energy_uj=68_000_000)
+    add_zone(tmp_path, "intel-rapl:1", "package-0-die-1", energy_uj=68_000_000)
+    opened = []
+
+    def open_file(path, flags):
+        opened.append(os.open(path, flags))
+        return opened[-1]
+
+    found = rapl.probe(site(tmp_path), open_file=open_file)
+    assert _ids(found) == ["rapl:package-0-die-0"]
+    assert found.sensors[0].channels[0].low_ratio == 0.95
+    assert [a.sensor for a in found.absences] == ["rapl:package-0-die-1"]
+    assert "repeats the counter of package-0-die-0" in found.absences[0].reason
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[1])
+
+
+def test_counters_that_are_merely_near_are_doubted(tmp_path):
+    """Two packages whose counts differ by 400 uJ may be one: the second may add nothing, and says so."""
     add_zone(tmp_path, "intel-rapl:0", "package-0-die-0", energy_uj=77_000_000)
     add_zone(tmp_path, "intel-rapl:1", "package-0-die-1", energy_uj=77_000_400)
     first, second = rapl.probe(site(tmp_path)).sensors[0].channels
