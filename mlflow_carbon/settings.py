@@ -37,6 +37,7 @@ class Overrides(TypedDict, total=False):
     period_s: float | None
     cpu_power_w: float | None
     ram_power_w: float | None
+    wall_meter: str | None
     privacy: str | None
     detail: bool | None
 
@@ -53,6 +54,7 @@ class Settings:
         period_s: Sampling period in seconds, 0.05 to 60.
         cpu_power_w: Thermal design power of all CPU packages, where the model should not guess it.
         ram_power_w: Power of all memory, where the model should not guess it.
+        wall_meter: CSV file or HTTP address of an external meter of the whole machine.
         privacy: Host and user names as `hashed`, `full` or `off`.
         detail: Log every number of the footprint as a metric, not only the default twelve.
         zone_source: Where the zone came from: `argument`, `environment`, `file` or empty.
@@ -67,6 +69,7 @@ class Settings:
     period_s: float = 1.0
     cpu_power_w: float | None = None
     ram_power_w: float | None = None
+    wall_meter: str | None = None
     privacy: str = "hashed"
     detail: bool = False
     zone_source: str = ""
@@ -76,7 +79,11 @@ class Settings:
     def sensing_of(self, other: Settings) -> Settings:
         """The other settings, measured as these say: sensors and sampler are shared by all runs."""
         return replace(
-            other, period_s=self.period_s, cpu_power_w=self.cpu_power_w, ram_power_w=self.ram_power_w
+            other,
+            period_s=self.period_s,
+            cpu_power_w=self.cpu_power_w,
+            ram_power_w=self.ram_power_w,
+            wall_meter=self.wall_meter,
         )
 
 
@@ -215,9 +222,17 @@ def _checked(name: str, raw: Any) -> Any:
         return raw
     if name == "detail":
         return _flag(name, raw)
-    if not isinstance(raw, str) or not raw.strip():
+    return _text(name, raw)
+
+
+def _text(name: str, raw: Any) -> str:
+    text = raw.strip() if isinstance(raw, str) else ""
+    if name == "wall_meter":
+        if not text or ("://" in text and not text.startswith(("http://", "https://"))):
+            raise SettingsError(f"{name}: expected a CSV file or an http(s) address, got {raw!r}")
+    elif not text:
         raise SettingsError(f"{name}: expected a zone id such as GB or US-CAL-CISO, got {raw!r}")
-    return raw.strip()
+    return text
 
 
 def _number(name: str, raw: Any) -> float:

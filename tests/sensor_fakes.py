@@ -11,7 +11,7 @@ from mlflow_carbon.sensors.contract import Site
 from mlflow_carbon.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 WRAP_UJ = 262_143_328_850
 """`max_energy_range_uj` of common Intel packages."""
@@ -32,7 +32,9 @@ class VirtualClock:
         return self.now_ns
 
 
-def site(root: Path = Path("/nonexistent"), env: Mapping[str, str] | None = None, **settings: float) -> Site:
+def site(
+    root: Path = Path("/nonexistent"), env: Mapping[str, str] | None = None, **settings: float | str
+) -> Site:
     """A site with no environment."""
     return Site(settings=Settings(**settings), root=root, env=env or {})  # type: ignore[arg-type]
 
@@ -196,3 +198,43 @@ def add_pmu(root: Path, events: Mapping[str, int], *, cpus: str) -> None:
     for event, config in events.items():
         (pmu / "events" / event).write_text(f"event={config:#04x}\n")
         (pmu / f"events/{event}.scale").write_text("2.3283064365386962890625e-10\n")
+
+
+@dataclass
+class Polls:
+    """Stands for the thread of a slow sensor: polls once at the start, and then when told."""
+
+    polls: list[Callable[[], None]] = field(default_factory=list)
+    stopped: int = 0
+
+    def start(self, poll: Callable[[], None], every_s: float) -> Callable[[], None]:
+        self.polls.append(poll)
+        poll()
+        return self._stop
+
+    def again(self) -> None:
+        for poll in self.polls:
+            poll()
+
+    def _stop(self) -> None:
+        self.stopped += 1
+
+
+DCMI = """
+    Instantaneous power reading:                   214 Watts
+    Minimum during sampling period:                  2 Watts
+    Maximum during sampling period:                468 Watts
+    Average power reading over sample period:      184 Watts
+    IPMI timestamp:                           Sun May  5 13:06:44 2024
+    Sampling period:                          00000001 Seconds.
+    Power reading state is:                   activated
+"""
+
+
+def add_hwmon(root: Path, number: int, name: str, files: Mapping[str, object]) -> Path:
+    """Add a hwmon device and return its folder."""
+    folder = root / f"sys/class/hwmon/hwmon{number}"
+    folder.mkdir(parents=True)
+    for file, content in {"name": name, **files}.items():
+        (folder / file).write_text(f"{content}\n")
+    return folder

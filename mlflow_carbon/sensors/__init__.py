@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Component
-from mlflow_carbon.sensors import modelled, nvml, rapl
+from mlflow_carbon.sensors import hwmon, ipmi, modelled, nvml, rapl, wall_meter
 from mlflow_carbon.sensors.contract import (
     Absence,
     Clock,
@@ -52,7 +52,15 @@ __all__ = [
     "table_record",
 ]
 
-PROBES: tuple[Probe, ...] = (nvml.probe, rapl.probe, modelled.probe_cpu, modelled.probe_ram)
+PROBES: tuple[Probe, ...] = (
+    nvml.probe,
+    rapl.probe,
+    hwmon.probe,
+    ipmi.probe,
+    wall_meter.probe,
+    modelled.probe_cpu,
+    modelled.probe_ram,
+)
 
 _GROUP = "mlflow_carbon.sensors"
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
 from mlflow_carbon.core.energy import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
-from mlflow_carbon.sensors import PROBES, nvml
-from tests.sensor_fakes import FakeGpu, FakeNvml, VirtualClock, add_cpuinfo, add_zone, site
+from mlflow_carbon.sensors import PROBES, hwmon, ipmi, nvml, wall_meter
+from tests.sensor_fakes import (
+    DCMI,
+    FakeGpu,
+    FakeNvml,
+    Polls,
+    VirtualClock,
+    add_cpuinfo,
+    add_hwmon,
+    add_zone,
+    site,
+)
 
 VALUE_OF = {Kind.COUNTER: "energy_uj", Kind.GAUGE: "power_mw", Kind.MEAN: "power_mw"}
 
@@ -20,20 +31,30 @@ def _name(probe):
 
 @pytest.fixture
 def equipped(tmp_path):
-    """A machine with two GPUs, one of them without a counter, and a CPU with package and memory counters."""
+    """A machine with two GPUs, one of them without a counter, counters of package and memory, and node meters."""
     add_cpuinfo(tmp_path, "AMD EPYC 7763 64-Core Processor")
     add_zone(tmp_path, "intel-rapl:0", "package-0")
     add_zone(tmp_path, "intel-rapl:0:0", "dram")
-    return site(tmp_path)
+    add_hwmon(tmp_path, 0, "power_meter", {"power1_average": 231_500_000})
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/ipmi0").touch()
+    (tmp_path / "meter.csv").write_text("time,power_w\n0.00000002,100\n")
+    return site(tmp_path, wall_meter=str(tmp_path / "meter.csv"))
+
+
+FAKES: dict[Any, dict[str, Any]] = {
+    nvml.probe: {"library": FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b", energy_mj=None)])},
+    hwmon.probe: {"start": Polls().start},
+    ipmi.probe: {"start": Polls().start, "run": lambda: DCMI},
+    wall_meter.probe: {"start": Polls().start},
+}
 
 
 @pytest.fixture(params=PROBES, ids=_name)
 def sensors(request, equipped):
     """The sensors of one probe on the equipped machine."""
     probe = request.param
-    if probe is nvml.probe:
-        probe = partial(probe, library=FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b", energy_mj=None)]))
-    found = probe(equipped)
+    found = partial(probe, **FAKES.get(probe, {}))(equipped)
     assert found.sensors, "the equipped machine has something for every probe"
     yield found.sensors
     for sensor in found.sensors:
@@ -42,9 +63,12 @@ def sensors(request, equipped):
 
 @pytest.mark.parametrize("probe", PROBES, ids=_name)
 def test_bare_machine_gives_a_sensor_or_a_reason(probe, tmp_path):
-    """On a machine with nothing a probe explains itself, in words that can be acted on."""
+    """On a machine with nothing a probe explains itself, in words that can be acted on.
+
+    A meter of the whole machine is extra, so that its absence needs no explanation.
+    """
     found = probe(site(tmp_path, env={"CUDA_VISIBLE_DEVICES": ""}))
-    assert found.sensors or found.absences
+    assert found.sensors or found.absences or probe in {hwmon.probe, ipmi.probe, wall_meter.probe}
     for absence in found.absences:
         assert absence.sensor
         assert absence.reason

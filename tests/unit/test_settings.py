@@ -29,6 +29,7 @@ VALUES = {
     "period_s": ("0.5", 0.5),
     "cpu_power_w": ("65", 65.0),
     "ram_power_w": ("8", 8.0),
+    "wall_meter": ("https://meter/status#apower", "https://meter/status#apower"),
     "privacy": ("full", "full"),
     "detail": ("true", True),
 }
@@ -178,7 +179,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(configured):
         configured(overrides={"zoen": "GB"})
     assert str(caught.value) == (
         "unknown setting 'zoen': expected one of zone, grid, intensity_gco2e_per_kwh, pue, period_s, "
-        "cpu_power_w, ram_power_w, privacy, detail; did you mean zone?"
+        "cpu_power_w, ram_power_w, wall_meter, privacy, detail; did you mean zone?"
     )
 
 
