@@ -238,3 +238,75 @@ def add_hwmon(root: Path, number: int, name: str, files: Mapping[str, object]) -
     for file, content in {"name": name, **files}.items():
         (folder / file).write_text(f"{content}\n")
     return folder
+
+
+class FakeAmdError(Exception):
+    """Stands for `amdsmi.AmdSmiException`."""
+
+
+@dataclass
+class FakeAmdGpu:
+    """One AMD GPU. A counter that moves does so by `step` each time it is read; None: not supported."""
+
+    power_w: object = 200
+    accumulator: int | None = 1_000_000
+    step: int = 1_307_190
+    name: str = "AMD Instinct MI300X"
+    hip: tuple[int, str] | None = None
+    resolution: float = 15.3
+
+
+@dataclass
+class FakeAmd:
+    """The part of `amdsmi` that the sensor uses; a handle is the GPU itself."""
+
+    gpus: list[FakeAmdGpu]
+    init_error: Exception | None = None
+    users: int = 0
+
+    AmdSmiException = FakeAmdError
+
+    def amdsmi_init(self) -> None:
+        if self.init_error:
+            raise self.init_error
+        self.users += 1
+
+    def amdsmi_shut_down(self) -> None:
+        self.users -= 1
+
+    def amdsmi_get_processor_handles(self) -> list[FakeAmdGpu]:
+        return self.gpus
+
+    def amdsmi_get_gpu_asic_info(self, gpu: FakeAmdGpu) -> dict[str, object]:
+        return {"market_name": gpu.name}
+
+    def amdsmi_get_gpu_enumeration_info(self, gpu: FakeAmdGpu) -> dict[str, object]:
+        if gpu.hip is None:
+            raise FakeAmdError("2 | not supported")
+        return {"hip_id": gpu.hip[0], "hip_uuid": gpu.hip[1]}
+
+    def amdsmi_get_power_info(self, gpu: FakeAmdGpu) -> dict[str, object]:
+        return {"current_socket_power": "N/A", "average_socket_power": gpu.power_w}
+
+    def amdsmi_get_energy_count(self, gpu: FakeAmdGpu) -> dict[str, object]:
+        if gpu.accumulator is None:
+            raise FakeAmdError("2 | not supported")
+        gpu.accumulator += gpu.step
+        return {"energy_accumulator": gpu.accumulator, "counter_resolution": gpu.resolution, "timestamp": 1}
+
+
+@dataclass
+class FakeApple:
+    """`zeus_apple_silicon`: each call counts 1000 mJ more of all that the chip tells; None: it does not."""
+
+    told: dict[str, int | None]
+    error: Exception | None = None
+
+    def AppleEnergyMonitor(self) -> FakeApple:  # noqa: N802 - the name is the library's
+        return self
+
+    def get_cumulative_energy(self) -> object:
+        if self.error:
+            raise self.error
+        self.told = {name: None if value is None else value + 1000 for name, value in self.told.items()}
+        return SimpleNamespace(**self.told)

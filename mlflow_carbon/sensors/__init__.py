@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Component
-from mlflow_carbon.sensors import hwmon, ipmi, modelled, nvml, rapl, wall_meter
+from mlflow_carbon.sensors import amd, apple, hwmon, ipmi, modelled, nvml, rapl, wall_meter
 from mlflow_carbon.sensors.contract import (
     Absence,
     Clock,
@@ -54,7 +54,9 @@ __all__ = [
 
 PROBES: tuple[Probe, ...] = (
     nvml.probe,
+    amd.probe,
     rapl.probe,
+    apple.probe,
     hwmon.probe,
     ipmi.probe,
     wall_meter.probe,

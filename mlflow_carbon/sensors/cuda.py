@@ -34,7 +34,11 @@ class Visible:
 
 
 def visible(
-    value: str | None, uuids: Sequence[str], slices: Sequence[Sequence[tuple[str, ...]]] = ()
+    value: str | None,
+    uuids: Sequence[str],
+    slices: Sequence[Sequence[tuple[str, ...]]] = (),
+    *,
+    variable: str = "CUDA_VISIBLE_DEVICES",
 ) -> Visible:
     """The GPUs that a value of `CUDA_VISIBLE_DEVICES` shows.
 
@@ -46,11 +50,12 @@ def visible(
         value: The variable; None: not set.
         uuids: Of the GPUs in NVML's order.
         slices: By GPU, the names of each of its slices.
+        variable: Its name; ROCm's follow the same rules.
     """
     if value is None:
         return Visible(indices=tuple(range(len(uuids))))
     if not value.strip():
-        return Visible(indices=(), problems=("CUDA_VISIBLE_DEVICES is empty: this process uses no GPU",))
+        return Visible(indices=(), problems=(f"{variable} is empty: this process uses no GPU",))
     indices: list[int] = []
     parts: list[tuple[int, int]] = []
     problems: list[str] = []
@@ -59,7 +64,7 @@ def visible(
         if entry.upper().startswith("MIG"):
             part = _slice(entry, slices)
             if part is None:
-                problems.append("CUDA_VISIBLE_DEVICES names a MIG slice that the driver does not list")
+                problems.append(f"{variable} names a MIG slice that the driver does not list")
             else:
                 parts.append(part)
             continue
@@ -67,8 +72,8 @@ def visible(
         if index is None:
             told = f"{entry[:_UNTOLD]}..." if entry.startswith("GPU-") else entry
             problems.append(
-                f"CUDA_VISIBLE_DEVICES names {told!r}, which is none of the {len(uuids)} GPUs; "
-                "CUDA ignores it and what follows"
+                f"{variable} names {told!r}, which is none of the {len(uuids)} GPUs; "
+                "it and what follows are ignored"
             )
             break
         by_number = by_number or entry.isdecimal()

@@ -9,9 +9,12 @@ import pytest
 
 from mlflow_carbon.core.energy import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
-from mlflow_carbon.sensors import PROBES, hwmon, ipmi, nvml, wall_meter
+from mlflow_carbon.sensors import PROBES, amd, apple, hwmon, ipmi, nvml, wall_meter
 from tests.sensor_fakes import (
     DCMI,
+    FakeAmd,
+    FakeAmdGpu,
+    FakeApple,
     FakeGpu,
     FakeNvml,
     Polls,
@@ -38,16 +41,22 @@ def equipped(tmp_path):
     add_hwmon(tmp_path, 0, "power_meter", {"power1_average": 231_500_000})
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/ipmi0").touch()
+    (tmp_path / "dev/kfd").touch()
     (tmp_path / "meter.csv").write_text("time,power_w\n0.00000002,100\n")
     return site(tmp_path, wall_meter=str(tmp_path / "meter.csv"))
 
 
 FAKES: dict[Any, dict[str, Any]] = {
     nvml.probe: {"library": FakeNvml([FakeGpu("GPU-a"), FakeGpu("GPU-b", energy_mj=None)])},
+    amd.probe: {"library": FakeAmd([FakeAmdGpu(), FakeAmdGpu(step=0)]), "pause": lambda _: None},
+    apple.probe: {"library": FakeApple({"cpu_total_mj": 0, "gpu_mj": 0, "dram_mj": 0})},
     hwmon.probe: {"start": Polls().start},
     ipmi.probe: {"start": Polls().start, "run": lambda: DCMI},
     wall_meter.probe: {"start": Polls().start},
 }
+
+
+EXTRA: set[Any] = {amd.probe, apple.probe, hwmon.probe, ipmi.probe, wall_meter.probe}
 
 
 @pytest.fixture(params=PROBES, ids=_name)
@@ -65,10 +74,10 @@ def sensors(request, equipped):
 def test_bare_machine_gives_a_sensor_or_a_reason(probe, tmp_path):
     """On a machine with nothing a probe explains itself, in words that can be acted on.
 
-    A meter of the whole machine is extra, so that its absence needs no explanation.
+    What is extra on any machine, or would be on another kind of machine, needs no explanation.
     """
     found = probe(site(tmp_path, env={"CUDA_VISIBLE_DEVICES": ""}))
-    assert found.sensors or found.absences or probe in {hwmon.probe, ipmi.probe, wall_meter.probe}
+    assert found.sensors or found.absences or probe in EXTRA
     for absence in found.absences:
         assert absence.sensor
         assert absence.reason
