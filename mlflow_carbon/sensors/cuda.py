@@ -70,9 +70,8 @@ def visible(
             continue
         index = _index(entry, uuids)
         if index is None:
-            told = f"{entry[:_UNTOLD]}..." if entry.startswith("GPU-") else entry
             problems.append(
-                f"{variable} names {told!r}, which is none of the {len(uuids)} GPUs; "
+                f"{variable} names {_told(entry)!r}, which is none of the {len(uuids)} GPUs; "
                 "it and what follows are ignored"
             )
             break
@@ -84,6 +83,10 @@ def visible(
         by_number=by_number,
         problems=tuple(problems),
     )
+
+
+def _told(entry: str) -> str:
+    return f"{entry[:_UNTOLD]}..." if entry.startswith("GPU-") else entry
 
 
 def _index(entry: str, uuids: Sequence[str]) -> int | None:
