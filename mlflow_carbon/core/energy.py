@@ -6,6 +6,7 @@ where its range is known and the implied power is believable (RAPL: `max_energy_
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import BUCKET_S, Case, Cell, Channel, EnergySeries, Interval, Kind, Sample
@@ -19,22 +20,50 @@ __all__ = ["GAUGE_GAP_NS", "Ledger", "clip", "integrate", "interval"]
 GAUGE_GAP_NS = 5 * NS_PER_S
 """Readings of instantaneous power further apart than this say nothing about the time between them."""
 
+_COUNTER_LAG_NS = NS_PER_S // 10
+"""How old what a counter says may be at the two ends of a span (NVML: 20 to 100 ms, RAPL: 1 ms)."""
+
+_NORMAL_95 = 1.96
+
 _REFRESH_NS = NS_PER_S // 5
 """Counters refresh every 1 to 100 ms, so a short interval may hold up to this much more time's energy."""
 
 
-def interval(channel: Channel, before: Sample, after: Sample) -> Interval:
-    """Energy between two successful readings of one channel."""
-    case, energy = _difference(channel, before, after)
+def interval(channel: Channel, before: Sample, after: Sample, *, gap_ns: int = GAUGE_GAP_NS) -> Interval:
+    """Energy between two successful readings of one channel.
+
+    Args:
+        channel: The channel.
+        before: The earlier reading.
+        after: The later one.
+        gap_ns: Powers further apart than this say nothing about the time between them.
+    """
+    case, energy = _difference(channel, before, after, gap_ns)
     duration_ns = after.t_mono_ns - before.t_mono_ns
     if energy is not None and _beyond_belief(channel, energy, duration_ns):
         case, energy = Case.IMPLAUSIBLE, None
     return Interval(
-        channel=channel.id, start_ns=before.t_mono_ns, end_ns=after.t_mono_ns, energy_uj=energy, case=case
+        channel=channel.id,
+        start_ns=before.t_mono_ns,
+        end_ns=after.t_mono_ns,
+        energy_uj=energy,
+        case=case,
+        spread_uj=_spread_uj(channel, before, after) if energy is not None else 0.0,
     )
 
 
-def _difference(channel: Channel, before: Sample, after: Sample) -> tuple[Case, int | None]:
+def _spread_uj(channel: Channel, before: Sample, after: Sample) -> float:
+    """Standard uncertainty of a trapezoid between two powers: their difference over the square root of two.
+
+    Two readings of a power that varies fast are two draws, and half the mean square of their difference is
+    its variance (von Neumann 1941, mean square successive difference). Of a slow one it is an upper bound.
+    """
+    if channel.kind is not Kind.GAUGE or before.power_mw is None or after.power_mw is None:
+        return 0.0
+    return energy_uj(abs(after.power_mw - before.power_mw), after.t_mono_ns - before.t_mono_ns) / math.sqrt(2)
+
+
+def _difference(channel: Channel, before: Sample, after: Sample, gap_ns: int) -> tuple[Case, int | None]:
     duration_ns = after.t_mono_ns - before.t_mono_ns
     if channel.kind is Kind.COUNTER:
         return _counter_difference(channel, before, after)
@@ -42,7 +71,7 @@ def _difference(channel: Channel, before: Sample, after: Sample) -> tuple[Case, 
         return Case.GAP, None
     if channel.kind is Kind.MEAN:
         return Case.NORMAL, energy_uj(after.power_mw, duration_ns)
-    if before.power_mw is None or duration_ns > GAUGE_GAP_NS:
+    if before.power_mw is None or duration_ns > gap_ns:
         return Case.GAP, None
     return Case.NORMAL, energy_uj((before.power_mw + after.power_mw) / 2, duration_ns)
 
@@ -95,11 +124,41 @@ def clip(span: Interval, start_ns: int, end_ns: int) -> Interval | None:
     energy = span.energy_uj
     if energy is not None:
         energy = _until(span, energy, hi) - _until(span, energy, lo)
-    return Interval(channel=span.channel, start_ns=lo, end_ns=hi, energy_uj=energy, case=span.case)
+    spread_uj = span.spread_uj * (hi - lo) / span.duration_ns
+    return Interval(
+        channel=span.channel, start_ns=lo, end_ns=hi, energy_uj=energy, case=span.case, spread_uj=spread_uj
+    )
 
 
 def _until(span: Interval, energy: int, t_ns: int) -> int:
     return energy * (t_ns - span.start_ns) // span.duration_ns
+
+
+class _Sampling:
+    """What is not known of one channel's energy because it is read at moments only."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._is_counter = kind is Kind.COUNTER
+        self._variance_uj2 = 0.0
+        self._first: Interval | None = None
+        self._last: Interval | None = None
+
+    def add(self, part: Interval) -> None:
+        """Take one interval that carries energy."""
+        self._variance_uj2 += part.spread_uj**2
+        self._first = self._first or part
+        self._last = part
+
+    def half_width_uj(self) -> float:
+        """Half of the 95 % range: draws of a gauge add up in squares, a counter is late at both ends."""
+        late_uj = 0.0
+        if self._is_counter:
+            late_uj = sum(
+                part.energy_uj * min(1.0, _COUNTER_LAG_NS / part.duration_ns)
+                for part in (self._first, self._last)
+                if part is not None and part.energy_uj is not None
+            )
+        return _NORMAL_95 * math.sqrt(self._variance_uj2) + late_uj
 
 
 class Ledger:
@@ -109,7 +168,15 @@ class Ledger:
     `integrate` and `clip` over all samples at once.
     """
 
-    def __init__(self, channels: Iterable[Channel], *, start_ns: int, wall_offset_ns: int) -> None:
+    def __init__(
+        self,
+        channels: Iterable[Channel],
+        *,
+        start_ns: int,
+        wall_offset_ns: int,
+        gauge_gap_ns: int = GAUGE_GAP_NS,
+    ) -> None:
+        self._gauge_gap_ns = gauge_gap_ns
         self._channels = {c.id: c for c in channels}
         self._start_ns = start_ns
         self._wall_offset_ns = wall_offset_ns
@@ -117,6 +184,7 @@ class Ledger:
         self._cells: dict[tuple[str, int], Cell] = {}
         self._covered_ns: dict[str, int] = dict.fromkeys(self._channels, 0)
         self._cases: dict[str, dict[Case, int]] = {c: {} for c in self._channels}
+        self._sampling = {c.id: _Sampling(c.kind) for c in self._channels.values()}
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -147,7 +215,7 @@ class Ledger:
         self._last[channel.id] = sample
         if before is None:
             return None
-        whole = interval(channel, before, sample)
+        whole = interval(channel, before, sample, gap_ns=self._gauge_gap_ns)
         part = clip(whole, self._start_ns, end_ns if end_ns is not None else whole.end_ns)
         if part is not None:
             self._book(part)
@@ -159,6 +227,7 @@ class Ledger:
         if part.energy_uj is None:
             return
         self._covered_ns[part.channel] += part.duration_ns
+        self._sampling[part.channel].add(part)
         for bucket_s, energy in self._split(part):
             key = (part.channel, bucket_s)
             so_far = self._cells.get(key)
@@ -186,4 +255,5 @@ class Ledger:
             cells=tuple(self._cells[key] for key in sorted(self._cells)),
             covered_ns=dict(self._covered_ns),
             cases={c: dict(n) for c, n in self._cases.items()},
+            sampling_uj={c: s.half_width_uj() for c, s in self._sampling.items()},
         )
