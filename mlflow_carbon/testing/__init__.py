@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from mlflow_carbon.testing.clock import MovableClock, RealTimeClock, VirtualClock
 from mlflow_carbon.testing.contract import breaches, check_sensor
-from mlflow_carbon.testing.meter import Fault, FaultKind, Meter
-from mlflow_carbon.testing.nvml import NvmlStub, SimulatedGpu
+from mlflow_carbon.testing.meter import Fault, FaultKind, Meter, Shown
+from mlflow_carbon.testing.nvml import NvmlStub, SimulatedGpu, compile_stub
 from mlflow_carbon.testing.oracle import Outcome, Plan, Reckoning, drive
 from mlflow_carbon.testing.powercap import PowercapTree, Zone
 from mlflow_carbon.testing.sensor import FakeSensor, fake_channel
@@ -39,6 +39,7 @@ __all__ = [
     "PowercapTree",
     "RealTimeClock",
     "Reckoning",
+    "Shown",
     "SimulatedGpu",
     "Sine",
     "Truth",
@@ -47,6 +48,7 @@ __all__ = [
     "Zone",
     "breaches",
     "check_sensor",
+    "compile_stub",
     "constant",
     "drive",
     "fake_channel",

@@ -15,7 +15,7 @@ from mlflow_carbon.core.units import UJ_PER_J
 if TYPE_CHECKING:
     from mlflow_carbon.testing.waveform import Truth
 
-__all__ = ["Fault", "FaultKind", "Meter"]
+__all__ = ["Fault", "FaultKind", "Meter", "Shown"]
 
 
 class FaultKind(IntEnum):
@@ -104,3 +104,34 @@ class Meter:
         frozen = self.fault(FaultKind.FROZEN, t_s)
         at_s = frozen.start_s if frozen else t_s
         return math.floor(at_s / self.refresh_s) * self.refresh_s if self.refresh_s else at_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a meter's power reading shows, as a truth of its own: a staircase of one value per refresh.
+
+    A meter that looks at a quarter of the time is wrong about fast waves, and no reader can mend it. Judged
+    by this the reader's own error remains.
+
+    Attributes:
+        meter: With a refresh time above 0 s.
+    """
+
+    meter: Meter
+
+    def __post_init__(self) -> None:
+        if not self.meter.refresh_s > 0:
+            raise ValueError("what a meter shows: expected a refresh time above 0 s; judge it by its truth")
+
+    def power_w(self, t_s: float) -> float:
+        """The power that is shown."""
+        return self.meter.power_mw(t_s) / 1000
+
+    def energy_j(self, start_s: float, end_s: float) -> float:
+        """Sum of the stairs, the first and the last in part."""
+        refresh_s = self.meter.refresh_s
+        first, last = math.floor(start_s / refresh_s), math.floor(end_s / refresh_s)
+        # In the middle of a stair no rounding can name its neighbour.
+        stairs = [self.power_w((k + 0.5) * refresh_s) * refresh_s for k in range(first, last + 1)]
+        before_s, after_s = start_s - first * refresh_s, (last + 1) * refresh_s - end_s
+        return math.fsum(stairs) - (stairs[0] * before_s + stairs[-1] * after_s) / refresh_s

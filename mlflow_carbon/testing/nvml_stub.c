@@ -101,9 +101,9 @@ static double length_s(const gpu_t *g) {
 
 static double until_j(const gpu_t *g, double t_s) {
     double length = length_s(g), laps = g->repeats ? floor(t_s / length) : 0, rest = t_s - laps * length, lap_j = 0;
-    if (rest < 0) return g->pieces[0].start_w * rest;
     for (int64_t i = 0; i < g->piece_count; i++) lap_j += part_j(&g->pieces[i], g->pieces[i].duration_s);
     double energy = laps * lap_j;
+    if (rest < 0) return energy + g->pieces[0].start_w * rest;
     for (int64_t i = 0; i < g->piece_count; i++) {
         const piece_t *p = &g->pieces[i];
         if (rest <= p->duration_s) return energy + part_j(p, rest);

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Protocol
 
 __all__ = ["Piece", "Sine", "Truth", "Waveform", "constant", "ramp", "sine", "square", "step", "training"]
@@ -131,16 +130,18 @@ class Waveform:
         """Energy of the pieces from t = 0 s."""
         laps = math.floor(t_s / self.length_s) if self.repeats else 0
         rest_s = t_s - laps * self.length_s
-        if rest_s < 0:
-            return self.pieces[0].start_w * rest_s
-        edges_s = (0.0, *accumulate(p.duration_s for p in self.pieces))
-        whole_j = [p.energy_j(p.duration_s) for p in self.pieces]
-        energy = laps * math.fsum(whole_j)
-        for piece, joules, (begin_s, end_s) in zip(self.pieces, whole_j, pairwise(edges_s), strict=True):
-            if rest_s <= end_s:
-                return energy + piece.energy_j(max(0.0, rest_s - begin_s))
-            energy += joules
-        return energy + self.pieces[-1].end_w * (rest_s - self.length_s)
+        if rest_s < 0:  # before the beginning; by rounding also just before a new lap, which is as right
+            return laps * self._lap_j() + self.pieces[0].start_w * rest_s
+        energy = laps * self._lap_j()
+        for piece in self.pieces:
+            if rest_s <= piece.duration_s:
+                return energy + piece.energy_j(rest_s)
+            energy += piece.energy_j(piece.duration_s)
+            rest_s -= piece.duration_s
+        return energy + self.pieces[-1].end_w * rest_s
+
+    def _lap_j(self) -> float:
+        return math.fsum(p.energy_j(p.duration_s) for p in self.pieces)
 
 
 def constant(power_w: float) -> Waveform:
