@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.core.energy import GAUGE_GAP_NS, Ledger
+from mlflow_carbon.core.energy import Ledger
+from mlflow_carbon.core.intervals import GAUGE_GAP_NS
 from mlflow_carbon.core.phases import PhaseBook, PhaseRow
 from mlflow_carbon.core.series import Channel, Component, EnergySeries, Tick
 from mlflow_carbon.core.units import NS_PER_S

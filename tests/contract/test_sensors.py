@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from mlflow_carbon.core.energy import integrate
+from mlflow_carbon.core.intervals import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
 from mlflow_carbon.sensors import PROBES, nvml
 from tests.sensor_fakes import FakeGpu, FakeNvml, VirtualClock, add_cpuinfo, add_zone, site

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_carbon.core.energy import GAUGE_GAP_NS, Ledger, clip, integrate, interval
+from mlflow_carbon.core.energy import Ledger
+from mlflow_carbon.core.intervals import GAUGE_GAP_NS, clip, integrate, interval
 from mlflow_carbon.core.series import BUCKET_S, Case, Component, Interval, Kind, Sample
 from tests.fakes import channel
 
@@ -105,7 +106,12 @@ def test_a_counter_that_was_reset_is_no_wrap():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"range_uj": RAPL_RANGE_UJ}, {"power_max_w": 1000.0}, {"range_uj": 10, "power_max_w": 9.0}],
+    [
+        {},
+        {"range_uj": RAPL_RANGE_UJ},
+        {"power_max_w": 1000.0},
+        {"range_uj": 200_000_000, "power_max_w": 100.0},
+    ],
 )
 def test_a_fall_is_a_reset_where_a_wrap_cannot_be_shown(changes):
     """Without range, without ceiling, or with a fall beyond the range, nothing is invented."""
