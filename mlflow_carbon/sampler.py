@@ -69,9 +69,9 @@ class Sampler:
         draw: Callable[[], float] | None = None,
     ) -> None:
         self._discover = discover
-        self._period_ns = round(period_s * NS_PER_S)
         self._clock = clock
-        self._dither = _Dither(draw or Random().random)  # noqa: S311 - when to read is no secret
+        draw = draw or Random().random  # noqa: S311 - when to read is no secret
+        self._beat = _Beat(round(period_s * NS_PER_S), draw)
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
@@ -130,7 +130,7 @@ class Sampler:
         discovery = self._discover()
         with self._changed:
             self.discovery = discovery
-            self._dither.width_ns = _dither_ns(discovery, self._period_ns)
+            self._beat.is_dithered = _needs_dither(discovery, self._beat.period_ns)
             self._changed.notify_all()
         deadline_ns = self._clock.monotonic_ns()
         while True:
@@ -163,17 +163,17 @@ class Sampler:
                     self._changed.wait()
                     deadline_ns = self._clock.monotonic_ns()
                     continue
-                late_ns = self._clock.monotonic_ns() - deadline_ns - self._dither.offset_ns
+                late_ns = self._clock.monotonic_ns() - deadline_ns - self._beat.offset_ns
                 if late_ns >= 0:
                     break
                 self._changed.wait(-late_ns / NS_PER_S)
             self._poked = False
         now_ns = self._clock.monotonic_ns()
-        if now_ns < deadline_ns + self._dither.offset_ns:  # a poke between beats moves no beat
+        if now_ns < deadline_ns + self._beat.offset_ns:  # a poke between beats moves no beat
             return deadline_ns
-        missed = max(0, now_ns - deadline_ns) // self._period_ns
-        self._dither.move()
-        return deadline_ns + (missed + 1) * self._period_ns
+        missed = max(0, now_ns - deadline_ns) // self._beat.period_ns
+        self._beat.move()
+        return deadline_ns + (missed + 1) * self._beat.period_ns
 
     def _tick(self, sensors: tuple[Sensor, ...]) -> Tick:
         from mlflow_carbon.core.series import Tick
@@ -202,20 +202,20 @@ class Sampler:
             self.unsubscribe(listener)
 
 
-class _Dither:
-    """How far the next reading is moved from its beat: up to half of `width_ns` either way."""
+class _Beat:
+    """The period, and how far the next reading is moved from its beat: up to half a period either way."""
 
-    def __init__(self, draw: Callable[[], float]) -> None:
+    def __init__(self, period_ns: int, draw: Callable[[], float]) -> None:
         self._draw = draw
-        self.width_ns = 0
+        self.period_ns = period_ns
+        self.is_dithered = False
         self.offset_ns = 0
 
     def move(self) -> None:
         """Draw another place."""
-        self.offset_ns = round((self._draw() - 0.5) * self.width_ns) if self.width_ns else 0
+        self.offset_ns = round((self._draw() - 0.5) * self.period_ns) if self.is_dithered else 0
 
 
-def _dither_ns(discovery: Discovery, period_ns: int) -> int:
-    """The whole period where power is read rarely, else nothing."""
-    is_needed = any(channel.kind == "gauge" for channel in discovery.channels) and period_ns > _STEADY_NS
-    return period_ns if is_needed else 0
+def _needs_dither(discovery: Discovery, period_ns: int) -> bool:
+    """Whether power is read, and rarely."""
+    return period_ns > _STEADY_NS and any(channel.kind == "gauge" for channel in discovery.channels)

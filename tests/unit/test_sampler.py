@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.core.series import Kind, Sample
-from mlflow_carbon.sampler import Sampler, SystemClock, _dither_ns
+from mlflow_carbon.sampler import Sampler, SystemClock, _needs_dither
 from mlflow_carbon.sensors import Discovery
 from tests.fakes import ConstantPower, VirtualClock, channel
 
@@ -79,13 +79,13 @@ def _gauge_beats(period_s, count, **channels):
     sensor = Answer((), channels=(channel(**channels),))
     discovery = Discovery(sensors=(sensor,), absences=(), channels=sensor.channels)
     sampler = Sampler(discover=lambda: discovery, period_s=period_s, clock=clock, draw=Random(7).random)
-    sampler._dither.width_ns = _dither_ns(discovery, sampler._period_ns)
+    sampler._beat.is_dithered = _needs_dither(discovery, sampler._beat.period_ns)
     sampler._listeners.append(Ears())
     sampler._changed.wait = lambda timeout=None: clock.advance(timeout)  # type: ignore[method-assign, assignment, return-value, arg-type]
     start = deadline = clock.now_ns
     for _ in range(count):
         deadline = sampler._wait(deadline)
-        moments.append((clock.now_ns - start) / sampler._period_ns)
+        moments.append((clock.now_ns - start) / sampler._beat.period_ns)
     return moments
 
 
