@@ -45,7 +45,10 @@ def autolog(*, disable: bool = False, silent: bool = False, **overrides: Unpack[
     Raises:
         SettingsError: If an override is wrong. Nothing raises later, during runs.
     """
-    _logger.setLevel(logging.ERROR if silent else logging.NOTSET)
+    if silent:
+        _logger.setLevel(logging.ERROR)
+    elif _logger.level == logging.ERROR:  # ours, of an earlier call; another level is the user's own
+        _logger.setLevel(logging.NOTSET)
     if disable:
         _restore()
         return

@@ -1,7 +1,10 @@
 """One thread that reads every sensor on a steady beat and hands each tick to its listeners.
 
-It keeps absolute deadlines, so it does not drift; it parks without waking while nobody listens.
-It writes no file, knows no run and never raises: a sensor that does is a sample with an error.
+It keeps absolute deadlines, so it does not drift; it parks without waking while nobody listens. It writes no
+file, knows no run and never raises: a sensor that does is a sample with an error.
+
+Where power is read and not energy, and less than ten times a second, each beat is moved at random within its
+period: a steady beat may see nothing but the peaks of a load that repeats, a random one sees a fair sample.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from mlflow_carbon.core.units import NS_PER_S
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "Sampler", "SystemClock"]
 
 _logger = logging.getLogger(__name__)
+
+_STEADY_NS = NS_PER_S // 10  # at 10 Hz and more the meters' own averages are as slow as we are
 
 
 class SystemClock:
@@ -51,12 +57,21 @@ class Sampler:
         discover: Finds the sensors; runs once, in the sampler's thread.
         period_s: Seconds between ticks.
         clock: The two clocks.
+        draw: Random numbers from 0 to 1, of a generator of our own: a training's must not move.
     """
 
-    def __init__(self, *, discover: Callable[[], Discovery], period_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        discover: Callable[[], Discovery],
+        period_s: float,
+        clock: Clock,
+        draw: Callable[[], float] | None = None,
+    ) -> None:
         self._discover = discover
-        self._period_ns = round(period_s * NS_PER_S)
         self._clock = clock
+        draw = draw or Random().random  # noqa: S311 - when to read is no secret
+        self._beat = _Beat(round(period_s * NS_PER_S), draw)
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
         self._thread: threading.Thread | None = None
@@ -115,6 +130,7 @@ class Sampler:
         discovery = self._discover()
         with self._changed:
             self.discovery = discovery
+            self._beat.is_dithered = _needs_dither(discovery, self._beat.period_ns)
             self._changed.notify_all()
         deadline_ns = self._clock.monotonic_ns()
         while True:
@@ -147,16 +163,17 @@ class Sampler:
                     self._changed.wait()
                     deadline_ns = self._clock.monotonic_ns()
                     continue
-                late_ns = self._clock.monotonic_ns() - deadline_ns
+                late_ns = self._clock.monotonic_ns() - deadline_ns - self._beat.offset_ns
                 if late_ns >= 0:
                     break
                 self._changed.wait(-late_ns / NS_PER_S)
             self._poked = False
         now_ns = self._clock.monotonic_ns()
-        if now_ns < deadline_ns:  # a poke between beats moves no beat
+        if now_ns < deadline_ns + self._beat.offset_ns:  # a poke between beats moves no beat
             return deadline_ns
-        missed = (now_ns - deadline_ns) // self._period_ns
-        return deadline_ns + (missed + 1) * self._period_ns
+        missed = max(0, now_ns - deadline_ns) // self._beat.period_ns
+        self._beat.move()
+        return deadline_ns + (missed + 1) * self._beat.period_ns
 
     def _tick(self, sensors: tuple[Sensor, ...]) -> Tick:
         from mlflow_carbon.core.series import Tick
@@ -183,3 +200,22 @@ class Sampler:
         except Exception:
             _logger.warning("a listener failed and gets no more readings", exc_info=True)
             self.unsubscribe(listener)
+
+
+class _Beat:
+    """The period, and how far the next reading is moved from its beat: up to half a period either way."""
+
+    def __init__(self, period_ns: int, draw: Callable[[], float]) -> None:
+        self._draw = draw
+        self.period_ns = period_ns
+        self.is_dithered = False
+        self.offset_ns = 0
+
+    def move(self) -> None:
+        """Draw another place."""
+        self.offset_ns = round((self._draw() - 0.5) * self.period_ns) if self.is_dithered else 0
+
+
+def _needs_dither(discovery: Discovery, period_ns: int) -> bool:
+    """Whether power is read, and rarely."""
+    return period_ns > _STEADY_NS and any(channel.kind == "gauge" for channel in discovery.channels)

@@ -177,9 +177,10 @@ def _energy_by_channel(series: EnergySeries) -> dict[str, int]:
 
 def _energy_range_uj(series: EnergySeries) -> tuple[float, float]:
     totals = _energy_by_channel(series)
+    sampling = sum(series.sampling_uj.get(c.id, 0.0) for c in series.parts())
     low = sum(totals.get(c.id, 0) * c.low_ratio for c in series.parts())
     high = sum(totals.get(c.id, 0) * c.high_ratio for c in series.parts())
-    return low, high
+    return max(0.0, low - sampling), high + sampling
 
 
 def _cost(series: EnergySeries, intensity: IntensitySeries, pue_ratio: float) -> tuple[float, float, float]:

@@ -1,113 +1,52 @@
-"""From readings to energy: counters by difference, gauges by trapezoid, means by rectangle.
-
-Gaps are marked, never filled: a failed read is not a zero, and a counter that fell is a wrap only
-where its range is known and the implied power is believable (RAPL: `max_energy_range_uj`).
-"""
+"""Running energy of a span from its readings: by channel, by UTC bucket, and how far it may be off."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.core.series import BUCKET_S, Case, Cell, Channel, EnergySeries, Interval, Kind, Sample
-from mlflow_carbon.core.units import NS_PER_S, energy_uj, mean_power_w
+from mlflow_carbon.core.intervals import GAUGE_GAP_NS, Stream, clip
+from mlflow_carbon.core.series import BUCKET_S, Case, Cell, Channel, EnergySeries, Interval, Kind
+from mlflow_carbon.core.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["GAUGE_GAP_NS", "Ledger", "clip", "integrate", "interval"]
+    from mlflow_carbon.core.series import Sample
 
-GAUGE_GAP_NS = 5 * NS_PER_S
-"""Readings of instantaneous power further apart than this say nothing about the time between them."""
+__all__ = ["Ledger"]
 
-_REFRESH_NS = NS_PER_S // 5
-"""Counters refresh every 1 to 100 ms, so a short interval may hold up to this much more time's energy."""
+_LAG_NS = NS_PER_S // 10
+"""How old what a meter says may be at the two ends of a span (NVML: 20 to 100 ms, RAPL: 1 ms)."""
 
-
-def interval(channel: Channel, before: Sample, after: Sample) -> Interval:
-    """Energy between two successful readings of one channel."""
-    case, energy = _difference(channel, before, after)
-    duration_ns = after.t_mono_ns - before.t_mono_ns
-    if energy is not None and _beyond_belief(channel, energy, duration_ns):
-        case, energy = Case.IMPLAUSIBLE, None
-    return Interval(
-        channel=channel.id, start_ns=before.t_mono_ns, end_ns=after.t_mono_ns, energy_uj=energy, case=case
-    )
+_NORMAL_95 = 1.96
 
 
-def _difference(channel: Channel, before: Sample, after: Sample) -> tuple[Case, int | None]:
-    duration_ns = after.t_mono_ns - before.t_mono_ns
-    if channel.kind is Kind.COUNTER:
-        return _counter_difference(channel, before, after)
-    if after.power_mw is None:
-        return Case.GAP, None
-    if channel.kind is Kind.MEAN:
-        return Case.NORMAL, energy_uj(after.power_mw, duration_ns)
-    if before.power_mw is None or duration_ns > GAUGE_GAP_NS:
-        return Case.GAP, None
-    return Case.NORMAL, energy_uj((before.power_mw + after.power_mw) / 2, duration_ns)
+class _Sampling:
+    """What is not known of one channel's energy because it is read at moments only."""
 
+    def __init__(self, kind: Kind) -> None:
+        self._is_read = kind is not Kind.MEAN  # a mean is computed from times that are exact
+        self._variance_uj2 = 0.0
+        self._first: Interval | None = None
+        self._last: Interval | None = None
 
-def _counter_difference(channel: Channel, before: Sample, after: Sample) -> tuple[Case, int | None]:
-    if before.energy_uj is None or after.energy_uj is None:
-        return Case.GAP, None
-    delta = after.energy_uj - before.energy_uj
-    if delta >= 0:
-        return Case.NORMAL, delta
-    # A wrap needs both a known range and a believable power; else it is a reset and the time is lost.
-    if channel.range_uj is None or channel.power_max_w is None or delta + channel.range_uj < 0:
-        return Case.RESET, None
-    wrapped = delta + channel.range_uj
-    if _beyond_belief(channel, wrapped, after.t_mono_ns - before.t_mono_ns):
-        return Case.RESET, None
-    return Case.WRAPPED, wrapped
+    def add(self, part: Interval) -> None:
+        """Take one interval that carries energy."""
+        self._variance_uj2 += part.spread_uj**2
+        self._first = self._first or part
+        self._last = part
 
-
-def _beyond_belief(channel: Channel, energy: int, duration_ns: int) -> bool:
-    if channel.power_max_w is None:
-        return False
-    return mean_power_w(energy, duration_ns + _REFRESH_NS) > channel.power_max_w
-
-
-def integrate(channel: Channel, samples: Iterable[Sample]) -> Iterator[Interval]:
-    """Intervals of one channel from its readings in order of time.
-
-    Failed reads end nothing: a counter and a mean carry on from the last good reading, since the
-    device kept counting; a gauge that was silent for longer than `GAUGE_GAP_NS` leaves a gap. A reading
-    that is not later than the one before it is left out: no time is counted twice. So is a counter that
-    stands where it stood: it has not been refreshed yet, which is no proof of zero energy.
-    """
-    before: Sample | None = None
-    for sample in samples:
-        if sample.error is not None or (before is not None and not _is_news(channel, before, sample)):
-            continue
-        if before is not None:
-            yield interval(channel, before, sample)
-        before = sample
-
-
-def _is_news(channel: Channel, before: Sample, after: Sample) -> bool:
-    """Whether a good reading says anything about the time since the one before."""
-    if after.t_mono_ns <= before.t_mono_ns:
-        return False
-    return channel.kind is not Kind.COUNTER or after.energy_uj is None or after.energy_uj != before.energy_uj
-
-
-def clip(span: Interval, start_ns: int, end_ns: int) -> Interval | None:
-    """The part of an interval inside [start, end), energy in proportion to time; None if there is none.
-
-    Cutting one interval into pieces keeps its energy to the microjoule.
-    """
-    lo, hi = max(span.start_ns, start_ns), min(span.end_ns, end_ns)
-    if hi <= lo:
-        return None
-    energy = span.energy_uj
-    if energy is not None:
-        energy = _until(span, energy, hi) - _until(span, energy, lo)
-    return Interval(channel=span.channel, start_ns=lo, end_ns=hi, energy_uj=energy, case=span.case)
-
-
-def _until(span: Interval, energy: int, t_ns: int) -> int:
-    return energy * (t_ns - span.start_ns) // span.duration_ns
+    def half_width_uj(self) -> float:
+        """Half of the 95 % range: draws of a power add up in squares, a meter is late at both ends."""
+        late_uj = 0.0
+        if self._is_read:
+            late_uj = sum(
+                part.energy_uj * min(1.0, _LAG_NS / part.duration_ns)
+                for part in (self._first, self._last)
+                if part is not None and part.energy_uj is not None
+            )
+        return _NORMAL_95 * math.sqrt(self._variance_uj2) + late_uj
 
 
 class Ledger:
@@ -117,14 +56,22 @@ class Ledger:
     `integrate` and `clip` over all samples at once.
     """
 
-    def __init__(self, channels: Iterable[Channel], *, start_ns: int, wall_offset_ns: int) -> None:
+    def __init__(
+        self,
+        channels: Iterable[Channel],
+        *,
+        start_ns: int,
+        wall_offset_ns: int,
+        gauge_gap_ns: int = GAUGE_GAP_NS,
+    ) -> None:
         self._channels = {c.id: c for c in channels}
+        self._streams = {c.id: Stream(c, gap_ns=gauge_gap_ns) for c in self._channels.values()}
         self._start_ns = start_ns
         self._wall_offset_ns = wall_offset_ns
-        self._last: dict[str, Sample] = {}
         self._cells: dict[tuple[str, int], Cell] = {}
         self._covered_ns: dict[str, int] = dict.fromkeys(self._channels, 0)
         self._cases: dict[str, dict[Case, int]] = {c: {} for c in self._channels}
+        self._sampling = {c.id: _Sampling(c.kind) for c in self._channels.values()}
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -146,16 +93,10 @@ class Ledger:
             sample: The next reading of its channel.
             end_ns: End of the span where it is known; energy after it is not counted.
         """
-        channel = self._channels.get(sample.channel)
-        if channel is None or sample.error is not None:
+        stream = self._streams.get(sample.channel)
+        whole = stream.take(sample) if stream is not None else None
+        if whole is None:
             return None
-        before = self._last.get(channel.id)
-        if before is not None and not _is_news(channel, before, sample):
-            return None
-        self._last[channel.id] = sample
-        if before is None:
-            return None
-        whole = interval(channel, before, sample)
         part = clip(whole, self._start_ns, end_ns if end_ns is not None else whole.end_ns)
         if part is not None:
             self._book(part)
@@ -167,6 +108,7 @@ class Ledger:
         if part.energy_uj is None:
             return
         self._covered_ns[part.channel] += part.duration_ns
+        self._sampling[part.channel].add(part)
         for bucket_s, energy in self._split(part):
             key = (part.channel, bucket_s)
             so_far = self._cells.get(key)
@@ -194,4 +136,5 @@ class Ledger:
             cells=tuple(self._cells[key] for key in sorted(self._cells)),
             covered_ns=dict(self._covered_ns),
             cases={c: dict(n) for c, n in self._cases.items()},
+            sampling_uj={c: s.half_width_uj() for c, s in self._sampling.items()},
         )

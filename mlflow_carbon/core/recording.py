@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.energy import Ledger
+from mlflow_carbon.core.intervals import GAUGE_GAP_NS
 from mlflow_carbon.core.phases import PhaseBook, PhaseRow
 from mlflow_carbon.core.series import Channel, Component, EnergySeries, Tick
 from mlflow_carbon.core.units import NS_PER_S
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recording", "Snapshot", "StepMark", "point_period_s"]
 
+_GAP_PERIODS = 5
 _FIRST_PERIOD_S = 5
 _FIRST_SPAN_S = 600
 _SECOND_PERIOD_S = 10
@@ -82,15 +84,23 @@ class Recording:
         channels: What is read.
         start_ns: Monotonic start of the span.
         wall_offset_ns: UTC nanoseconds minus monotonic nanoseconds, at the start; each tick brings its own.
+        period_s: Seconds between readings: powers five of them apart say nothing about the time between.
     """
 
-    def __init__(self, channels: Iterable[Channel], *, start_ns: int, wall_offset_ns: int) -> None:
+    def __init__(
+        self, channels: Iterable[Channel], *, start_ns: int, wall_offset_ns: int, period_s: float = 1.0
+    ) -> None:
         channels = tuple(channels)
         self.start_ns = start_ns
         self.wall_offset_ns = wall_offset_ns
         self.errors: dict[str, int] = {}
         self.ticks = 0
-        self._ledger = Ledger(channels, start_ns=start_ns, wall_offset_ns=wall_offset_ns)
+        self._ledger = Ledger(
+            channels,
+            start_ns=start_ns,
+            wall_offset_ns=wall_offset_ns,
+            gauge_gap_ns=max(GAUGE_GAP_NS, round(_GAP_PERIODS * period_s * NS_PER_S)),
+        )
         self._parts = {c.id for c in channels if c.component is not Component.NODE}
         self._phases = PhaseBook()
         self._last_ns = start_ns

@@ -25,6 +25,11 @@ UNCOVERED_S = 0.5
 ERROR_RATIO = 0.005
 """Share of failed reads above which a channel is a finding."""
 
+_WORDS = {
+    Case.RESET: "{count} interval(s) lost (reset)",
+    Case.IMPLAUSIBLE: "{count} reading(s) beyond belief left out (implausible)",
+}
+
 
 def judge(
     series: EnergySeries, errors: Mapping[str, int], ticks: int, troubles: Iterable[str] = ()
@@ -65,10 +70,9 @@ def _coverage(series: EnergySeries) -> list[str]:
 
 
 def _cases(series: EnergySeries) -> list[str]:
-    bad = (Case.RESET, Case.IMPLAUSIBLE)
     return [
-        f"{channel}: {count} interval(s) lost ({case.value})"
+        f"{channel}: {_WORDS[case].format(count=count)}"
         for channel, cases in series.cases.items()
         for case, count in cases.items()
-        if case in bad
+        if case in _WORDS
     ]

@@ -8,8 +8,12 @@ by channel and UTC bucket. Nothing here integrates or costs anything: see `energ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "BUCKET_S",
@@ -179,13 +183,18 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """Energy of one channel between two readings; `energy_uj` is None where there is none to be had."""
+    """Energy of one channel between two readings; `energy_uj` is None where there is none to be had.
+
+    `spread_uj` is the standard uncertainty of the energy from reading at moments only; what the device itself
+    errs by is in the ratios of its channel.
+    """
 
     channel: str
     start_ns: int
     end_ns: int
     energy_uj: int | None
     case: Case
+    spread_uj: float = 0.0
 
     def __post_init__(self) -> None:
         if self.end_ns < self.start_ns:
@@ -220,6 +229,7 @@ class EnergySeries:
         cells: Energy by channel and UTC bucket, sorted.
         covered_ns: Time with believable data, by channel id.
         cases: How many intervals of each case, by channel id.
+        sampling_uj: Half-width of the 95 % range from reading at moments only, by channel id.
     """
 
     channels: tuple[Channel, ...]
@@ -227,6 +237,7 @@ class EnergySeries:
     cells: tuple[Cell, ...]
     covered_ns: dict[str, int]
     cases: dict[str, dict[Case, int]]
+    sampling_uj: Mapping[str, float] = field(default_factory=dict)
 
     def energy_uj(self, component: Component | None = None) -> int:
         """Energy in microjoules of one component, or of all parts (`NODE` is never a part)."""

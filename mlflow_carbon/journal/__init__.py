@@ -6,8 +6,30 @@ writer lives, so that `recover` can tell a dead run from a running one. Where th
 records are kept in memory and the reason is kept in `trouble`.
 """
 
-from mlflow_carbon.journal.folder import end, header, is_live, live, orphans, read, recovering
+from mlflow_carbon.journal.folder import (
+    end,
+    header,
+    is_live,
+    is_measured,
+    live,
+    orphans,
+    read,
+    recovering,
+    starting,
+)
 from mlflow_carbon.journal.record import Contents
 from mlflow_carbon.journal.writer import Journal
 
-__all__ = ["Contents", "Journal", "end", "header", "is_live", "live", "orphans", "read", "recovering"]
+__all__ = [
+    "Contents",
+    "Journal",
+    "end",
+    "header",
+    "is_live",
+    "is_measured",
+    "live",
+    "orphans",
+    "read",
+    "recovering",
+    "starting",
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.errors import JournalError
@@ -14,9 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["SUFFIX", "end", "header", "is_live", "live", "orphans", "plain", "read", "recovering"]
+__all__ = [
+    "SUFFIX",
+    "end",
+    "header",
+    "is_live",
+    "is_measured",
+    "live",
+    "orphans",
+    "plain",
+    "read",
+    "recovering",
+    "starting",
+]
 
 SUFFIX = ".jsonl"
+_PATIENCE_S = 0.2
+_AGAIN_S = 0.002
 _TAIL = 65_536  # bytes; after the end come few records: what was stored, a late environment
 
 
@@ -89,22 +104,57 @@ def orphans(folder: Path, run_id: str | None = None) -> list[Path]:
     return sorted(found, key=_modified_s)
 
 
+def is_measured(folder: Path, run_id: str, host: str) -> bool:
+    """Whether another living process of this host measures a run, as one of its ranks may do."""
+    begins = f"{plain(run_id)}.{plain(host)}."
+    found = (path for path in _journals(folder) if path.name.startswith(begins))
+    others = (path for path in found if _pid(path) != str(os.getpid()))
+    return any(is_live(path) and end(path) is None for path in others)
+
+
+def _pid(path: Path) -> str:
+    return path.stem.rpartition(".")[2].partition("-")[0]
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[None]:
+    """One at a time looks who measures and begins to; who cannot have the lock soon goes on without it."""
+    with suppress(OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _locked(folder.parent, patience_s=_PATIENCE_S):
+        yield
+
+
 @contextmanager
 def recovering(folder: Path) -> Iterator[bool]:
     """One at a time recovers here, since two segments of a run change the same figures; whether it is us."""
+    with _locked(folder) as is_ours:
+        yield is_ours or not folder.is_dir()
+
+
+@contextmanager
+def _locked(folder: Path, *, patience_s: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of a folder, which leaves no file behind; whether it could be had."""
     import fcntl
 
-    if not folder.is_dir():
-        yield True
-        return
-    fd = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        until_s = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() >= until_s:
+                    yield False
+                    return
+                time.sleep(_AGAIN_S)
+            else:
+                yield True
+                return
     finally:
         os.close(fd)
 

@@ -43,8 +43,9 @@ def read_table(package: str = "codecarbon") -> CpuTable | None:
         return None
     with path.open(encoding="utf-8", newline="") as lines:
         rows = csv.reader(lines)
-        next(rows)
-        tdp_w = {name: _watts(text) for name, text in rows}
+        columns = next(rows)
+        # A row with more or fewer cells is one CPU less, not the end of the table.
+        tdp_w = {row[0]: _watts(row[1]) for row in rows if len(row) == len(columns)}
     return CpuTable(origin=f"{package} {_version(package)} {path.name}", tdp_w=tdp_w)
 
 

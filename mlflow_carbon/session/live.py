@@ -247,6 +247,7 @@ class Session:
             discovery.channels,
             start_ns=self.start_ns,
             wall_offset_ns=self.began.wall_ns - self.began.mono_ns,
+            period_s=self.settings.period_s,
         )
         for t_ns, step in self._early:
             self.recording.mark(t_ns, step)

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mlflow_carbon import journal as journals
 from mlflow_carbon.cpu_time import machine_now
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
@@ -61,17 +62,21 @@ class Meter:
         self._exit_by_s: float | None = None
 
     def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
-        """Measure a run from now on; None if it is measured already or owned by a parent process."""
+        """Measure a run from now on; None if this process, its parent or another rank measures it already."""
         if _owned_by_other(spec.run_id):
             return None
         settings = self.settings.sensing_of(settings)
         with self._lock:
             if spec.run_id in self._desks:
                 return None
+            journal = self._journal(spec)
+            if journal is None:
+                _logger.info("run %s is measured by another process of this machine", spec.run_id)
+                return None
             session = Session(
                 spec,
                 settings,
-                journal=Journal(self._surroundings.folder, spec.run_id, host=self._surroundings.host),
+                journal=journal,
                 clock=self._surroundings.clock,
                 cpu_times=self._cpu_times,
             )
@@ -155,6 +160,14 @@ class Meter:
         """In a forked child: let go of the parent's journals."""
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
+
+    def _journal(self, spec: RunSpec) -> Journal | None:
+        """A journal for a run; None if another process of this machine has one: a node counts once."""
+        folder, host = self._surroundings.folder, self._surroundings.host
+        with journals.starting(folder):
+            if spec.stored and journals.is_measured(folder, spec.run_id, host):
+                return None
+            return Journal(folder, spec.run_id, host=host)
 
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:

@@ -49,6 +49,11 @@ class Outbox:
         self._refused: list[File] = []
         self._failures = 0
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last attempt was refused: what is soon out of date need not be added."""
+        return self._failures > 0
+
     def add(self, *items: Delivery | SentUpTo) -> None:
         """Put something at the end."""
         self._items += items

@@ -243,7 +243,7 @@ class Publisher:
 
     def _summary(self, costing: publish.Costing, previous: list[publish.Segment]) -> list[Point]:
         elapsed_s, series = self._elapsed_s(), self._session.series()
-        if series is None or elapsed_s < self._next_summary_s or elapsed_s == 0:
+        if series is None or elapsed_s < self._next_summary_s or elapsed_s == 0 or self._outbox.is_stuck:
             return []
         first = self._next_summary_s == 0
         self._next_summary_s = elapsed_s + _SUMMARY_S[elapsed_s >= _EARLY_S]

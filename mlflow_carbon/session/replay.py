@@ -154,6 +154,7 @@ def _open(state: Replay, record: Mapping[str, Any]) -> None:
         [channel_from(c) for c in record["channels"]],
         start_ns=start_ns,
         wall_offset_ns=state.header["start_wall_ns"] - start_ns,
+        period_s=state.header["period_s"],
     )
     for t_ns, step in state.early:
         state.recording.mark(t_ns, step)

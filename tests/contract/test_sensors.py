@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_carbon.core.energy import integrate
+from mlflow_carbon.core.intervals import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
 from mlflow_carbon.sensors import PROBES, amd, apple, hwmon, ipmi, nvml, wall_meter
 from tests.sensor_fakes import (

@@ -377,7 +377,7 @@ def test_a_moved_mlflow_gives_one_warning(run_env):
     assert run.info.status == "FINISHED"
 
 
-def _started(body, env):
+def _started(body, env, *, is_ready=True):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(WORK) + textwrap.dedent(body)],
         env=env,
@@ -386,7 +386,8 @@ def _started(body, env):
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
+    if is_ready:
+        assert process.stdout.readline().strip() == "ready"
     return process
 
 
@@ -456,6 +457,35 @@ def test_a_child_process_knows_every_run_around_it(run_env):
         run_env,
     )
     assert len(_footprint(by_name(run_env)["outer"], run_env)["segments"]) == 1
+
+
+def test_ranks_of_one_node_are_counted_once(run_env):
+    """Four processes that join one run at the same moment measure it once: the machine has one energy."""
+    rank = """
+        mlflow_carbon.autolog()
+        while time.monotonic() < float(os.environ["GO"]):
+            time.sleep(0.001)
+        with mlflow.start_run(run_id=os.environ["RUN"]):
+            work(3)
+            print(mlflow_carbon.snapshot() is not None, flush=True)
+            time.sleep(2)
+            """
+    made = script(
+        """
+        client = mlflow.MlflowClient()
+        print(client.create_run("0").info.run_id)
+        """,
+        run_env,
+    )
+    run_id = made.stdout.strip()
+    joined = run_env | {"RUN": run_id, "GO": str(time.monotonic() + 15)}
+    ranks = [_started(rank, joined, is_ready=False) for _ in range(4)]
+    told = sorted(process.communicate(timeout=120)[0].strip() for process in ranks)
+    assert told == ["False", "False", "False", "True"]
+    (run,) = [run for run in runs(run_env) if run.info.run_id == run_id]
+    (segment,) = _footprint(run, run_env)["segments"]
+    assert 4.5 < segment["duration_s"] < 15
+    assert "carbon.shared" not in run.data.tags
 
 
 def test_a_forked_child_ends_at_sigterm_as_ever(run_env):

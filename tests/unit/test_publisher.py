@@ -116,6 +116,24 @@ def test_a_store_that_is_down_gets_everything_later_in_order(tmp_path):
     assert jobs.run() == 30.0  # as long as the run has lasted
 
 
+def test_summaries_do_not_pile_up_while_the_store_is_down(tmp_path):
+    """Only the latest summary matters: a store that is down for an hour gets each point, but not each summary."""
+    span, sink = Span(tmp_path), MemorySink()
+    publisher = span.publisher(sink)
+    publisher.begin()
+    sink.down = True
+    for _ in range(60):
+        for _ in range(60):
+            span.tick()
+        publisher.flush()
+    sink.down = False
+    publisher.flush()
+    publisher.flush()
+    assert len([p for p in sink.points if p.key == "carbon/energy_kwh"]) <= 3
+    assert max(p.step for p in sink.points if p.key == "carbon/time/energy_kwh") == 3600
+    span.kill()
+
+
 def test_a_store_that_is_down_at_the_end_leaves_the_journal(tmp_path, caplog):
     """With one warning that names it and says what to do."""
     span, sink = Span(tmp_path), MemorySink()

@@ -63,12 +63,18 @@ def test_a_meter_of_the_whole_machine_alone_is_no_measurement_of_its_parts():
     assert judge(_series(channels=(wall,)), {}, 1)[0] == "warn"
 
 
-@pytest.mark.parametrize("case", [Case.RESET, Case.IMPLAUSIBLE])
-def test_lost_intervals_are_findings(case):
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        (Case.RESET, "2 interval(s) lost (reset)"),
+        (Case.IMPLAUSIBLE, "2 reading(s) beyond belief left out (implausible)"),
+    ],
+)
+def test_lost_intervals_are_findings(case, words):
     """A counter that was reset or jumped."""
     verdict, findings = judge(_series(cases={Case.NORMAL: 9, case: 2}), {}, 100)
     assert verdict == "warn"
-    assert findings == (f"fake:cpu: 2 interval(s) lost ({case.value})",)
+    assert findings == (f"fake:cpu: {words}",)
 
 
 @pytest.mark.parametrize(("errors", "verdict"), [(5, "ok"), (6, "warn")])

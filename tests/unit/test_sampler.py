@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_carbon.core.series import Sample
-from mlflow_carbon.sampler import Sampler, SystemClock
+from mlflow_carbon.core.series import Kind, Sample
+from mlflow_carbon.sampler import Sampler, SystemClock, _needs_dither
 from mlflow_carbon.sensors import Discovery
 from tests.fakes import ConstantPower, VirtualClock, channel
 
@@ -70,6 +71,38 @@ def _waiting(period_s=1.0):
     sampler = _sampler(period_s=period_s, clock=clock)
     sampler._listeners.append(Ears())
     return sampler, clock
+
+
+def _gauge_beats(period_s, count, **channels):
+    """When a sampler without a pause reads, in periods since its first beat."""
+    clock, moments = VirtualClock(), []
+    sensor = Answer((), channels=(channel(**channels),))
+    discovery = Discovery(sensors=(sensor,), absences=(), channels=sensor.channels)
+    sampler = Sampler(discover=lambda: discovery, period_s=period_s, clock=clock, draw=Random(7).random)
+    sampler._beat.is_dithered = _needs_dither(discovery, sampler._beat.period_ns)
+    sampler._listeners.append(Ears())
+    sampler._changed.wait = lambda timeout=None: clock.advance(timeout)  # type: ignore[method-assign, assignment, return-value, arg-type]
+    start = deadline = clock.now_ns
+    for _ in range(count):
+        deadline = sampler._wait(deadline)
+        moments.append((clock.now_ns - start) / sampler._beat.period_ns)
+    return moments
+
+
+def test_rare_readings_of_power_are_spread_over_their_periods():
+    """Each of a thousand periods has one reading, anywhere in it; the mean place is the middle, within 0.05."""
+    moments = _gauge_beats(1.0, 1000, kind=Kind.GAUGE)
+    places = [moment - number for number, moment in enumerate(moments)]
+    assert all(-0.5 <= place <= 0.5 for place in places[1:])
+    assert abs(sum(places) / len(places)) < 0.05
+    assert min(places) < -0.45
+    assert max(places) > 0.45
+
+
+@pytest.mark.parametrize(("period_s", "kind"), [(1.0, Kind.COUNTER), (1.0, Kind.MEAN), (0.1, Kind.GAUGE)])
+def test_counters_means_and_quick_readings_keep_the_beat(period_s, kind):
+    """They see what happens between their readings, or read often enough."""
+    assert _gauge_beats(period_s, 5, kind=kind) == pytest.approx([0, 1, 2, 3, 4])
 
 
 def test_a_late_beat_does_not_delay_the_next():

@@ -108,3 +108,16 @@ def test_missing_package_is_no_table():
 def test_package_without_the_table_is_no_table():
     """A package of another layout is no table either."""
     assert read_table("rapidfuzz") is None
+
+
+def test_a_malformed_row_costs_one_cpu_and_not_the_table(tmp_path, monkeypatch):
+    """A row with a cell too many or too few is left out; a package of which the version is unknown serves too."""
+    data = tmp_path / "oddtables/data/hardware"
+    data.mkdir(parents=True)
+    (tmp_path / "oddtables/__init__.py").write_text("")
+    (data / "cpu_power.csv").write_text("Name,TDP\nGood CPU,65\nlonely\nToo,many,cells\nOther CPU,95\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    table = read_table("oddtables")
+    assert table is not None
+    assert table.tdp_w == {"Good CPU": 65.0, "Other CPU": 95.0}
+    assert table.origin == "oddtables of unknown version cpu_power.csv"
