@@ -127,16 +127,13 @@ class Background:
             return
         start_ns = self._clock.monotonic_ns()
         try:
-            readings = self._ask(self._clock)
+            for reading in self._ask(self._clock):
+                self._take(reading, self._clock.monotonic_ns() - start_ns)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would see it in this thread
             self._failures += 1
             now_ns = self._clock.monotonic_ns()
             failed = [Sample(channel=c.id, t_mono_ns=now_ns, error=_told(error)) for c in self.channels]
             self._samples.extend(failed)
-        else:
-            read_ns = self._clock.monotonic_ns() - start_ns
-            for reading in readings:
-                self._take(reading, read_ns)
         self._heard_ns = self._clock.monotonic_ns()
 
     def _take(self, reading: Reading, read_ns: int) -> None:
@@ -147,8 +144,8 @@ class Background:
             # What was before the silence says nothing about it: the mean counts for one interval only.
             since_ns = reading.t_mono_ns - round(self._pace.every_s * NS_PER_S)
             self._samples.append(Sample(channel=channel.id, t_mono_ns=since_ns))
-        self._last_ns[reading.place] = reading.t_mono_ns
         sample = Sample(channel=channel.id, t_mono_ns=reading.t_mono_ns, read_ns=read_ns, **reading.values)
+        self._last_ns[reading.place] = reading.t_mono_ns
         self._samples.append(sample)
 
 

@@ -141,7 +141,7 @@ class Values(TypedDict, total=False):
 def take(
     channel: str, clock: Clock, read: Callable[[], Values], *, errors: tuple[type[Exception], ...]
 ) -> Sample:
-    """One reading, stamped with the middle of the time it took; one of `errors` makes it a failed one."""
+    """One reading, stamped with the middle of the time it took; `errors` and values below 0 make it a failed one."""
     start_ns = clock.monotonic_ns()
     values: Values = {}
     error = None
@@ -150,7 +150,11 @@ def take(
     except errors as problem:
         error = explain(problem)
     read_ns = clock.monotonic_ns() - start_ns
-    return Sample(channel=channel, t_mono_ns=start_ns + read_ns // 2, read_ns=read_ns, error=error, **values)
+    t_ns = start_ns + read_ns // 2
+    try:
+        return Sample(channel=channel, t_mono_ns=t_ns, read_ns=read_ns, error=error, **values)
+    except ValueError as problem:  # a value that no reading can have: this channel fails, and no other
+        return Sample(channel=channel, t_mono_ns=t_ns, read_ns=read_ns, error=explain(problem))
 
 
 def explain(error: Exception) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.core.series import Case, Quality
-from mlflow_carbon.sensors import nvml
+from mlflow_carbon.sensors import findings, nvml
 from mlflow_carbon.testing import (
     Fault,
     FaultKind,
@@ -44,6 +44,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 ENERGY, POWER = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
+INSTANT, AVERAGE = "NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE"
 FIVE_MINUTES = Plan(duration_s=300.0, late_ratio=0.05, before_s=0.37)
 TEN_HZ = Plan(duration_s=300.0, period_s=0.1, late_ratio=0.05, before_s=0.37)
 FAST = square(low_w=100.0, high_w=300.0, period_s=0.35, duty_ratio=0.7)
@@ -176,7 +177,8 @@ def test_a_call_that_hangs_costs_no_energy(far, call):
 def test_garbage_is_not_believed(far, unsupported):
     """An absurd answer costs two seconds at most, and the verdict names it."""
     garbage = [
-        Fault(kind=FaultKind.VALUE, value=4e9, call=c, start_s=60.5, end_s=61.5) for c in (ENERGY, POWER)
+        Fault(kind=FaultKind.VALUE, value=4e9, call=c, start_s=60.5, end_s=61.5)
+        for c in (ENERGY, POWER, AVERAGE)
     ]
     outcome, _, _ = far(measure, [gpu(wave=constant(300.0), unsupported=unsupported, faults=tuple(garbage))])
     assert 298 * 300.0 * 0.999 <= outcome.total.measured_j <= 300 * 300.0 * 1.001
@@ -197,25 +199,33 @@ def test_a_frozen_counter_is_found(far):
     assert outcome.findings
 
 
-@pytest.mark.xfail(reason="fields 186 and 185 are not asked yet")
-def test_power_by_field(far):
-    """A GPU that tells its power by field 186 only is measured."""
-    outcome, _, _ = far(measure, [gpu(wave=constant(300.0), unsupported=(ENERGY, POWER))])
+@pytest.mark.parametrize(("missing", "words"), [((), "field 185"), ((AVERAGE,), "field 186")])
+def test_power_by_field(far, missing, words):
+    """A GPU without a counter is measured by the mean of a second, or by the instantaneous power where that lacks."""
+    outcome, (channel,), _ = far(measure, [gpu(wave=constant(300.0), unsupported=(ENERGY, POWER, *missing))])
+    assert abs(outcome.total.error_ratio) <= 0.01
+    assert words in channel.source
+
+
+def test_a_mean_of_a_second_sees_a_wave_that_a_moment_misses(far):
+    """A wave of 1 s, read once a second by field 185, is right to 1 %."""
+    wave = square(low_w=100.0, high_w=300.0, period_s=1.0)
+    outcome, _, _ = far(measure, [gpu(wave=wave, unsupported=(ENERGY,))])
     assert abs(outcome.total.error_ratio) <= 0.01
 
 
-@pytest.mark.xfail(reason="the driver's buffer of power samples is not read yet")
 def test_the_drivers_samples_mend_a_slow_reader(far):
     """With the driver's buffer of 20 ms samples a fast wave read once a second is right to 1 %."""
     sampled = gpu(
-        wave=square(low_w=100.0, high_w=300.0, period_s=1.0), unsupported=(ENERGY,), sample_count=120
+        wave=square(low_w=100.0, high_w=300.0, period_s=1.0),
+        unsupported=(ENERGY, INSTANT, AVERAGE),
+        sample_count=120,
     )
     plan = Plan(duration_s=300.0, before_s=0.37)
     outcome, _, _ = far(measure, [sampled], plan=plan)
     assert abs(outcome.total.error_ratio) <= 0.01
 
 
-@pytest.mark.xfail(reason="MIG slices are not measured yet")
 def test_a_mig_slice_has_its_share(far):
     """A slice of 3 of 7 is charged 3/7 of the whole GPU's energy."""
     sliced = gpu(wave=constant(280.0), mig_slices=(3, 4))
@@ -225,10 +235,42 @@ def test_a_mig_slice_has_its_share(far):
 
 
 def test_mig_is_not_charged_with_the_whole_gpu(far):
-    """Where MIG is on nothing is counted for now, and the reason is given."""
-    outcome, _, absences = far(measure, [gpu(mig_slices=(3, 4))])
-    assert outcome is None
-    assert "MIG is on" in absences[0].reason
+    """Where MIG is on and nothing is named, the first slice is charged, as a model that may be all of the GPU."""
+    outcome, (channel,), _ = far(measure, [gpu(wave=constant(280.0), mig_slices=(3, 4))])
+    assert outcome.series.energy_uj() / 1e6 == pytest.approx(300 * 120.0, rel=0.01)
+    assert channel.quality is Quality.L0
+    assert outcome.total.low_j < 300 * 120.0 < 300 * 280.0 <= outcome.total.high_j
+
+
+def test_a_grace_hopper_counts_once(far):
+    """Of a GH200 the counter is of the module, and the source says so; of other modules the GPU's own power counts."""
+    module = {"wave": constant(300.0), "scopes": (1.0, 1.5, 0.1)}
+    _, (whole,), _ = far(measure, [gpu(name="NVIDIA GH200 480GB", **module)])
+    outcome, (part,), _ = far(measure, [gpu(name="NVIDIA GB200", **module)])
+    assert "whole module" in whole.source
+    assert "field 185" in part.source
+    assert abs(outcome.total.error_ratio) <= 0.01
+
+
+def check(library, gpus, seconds):
+    """What the sensor finds wrong with itself after so many readings, one a second."""
+    stub = NvmlStub(library, gpus)
+    stub.load()
+    (sensor,) = nvml.probe(site()).sensors
+    for _ in range(seconds):
+        sensor.read(stub.clock)
+        stub.clock.advance(1.0)
+    sensor.close()
+    return findings([sensor])
+
+
+def test_a_counter_and_a_power_that_disagree_are_found(far):
+    """A counter that stands still, or a power 4 times too high, is found in ten seconds; a fast wave is neither."""
+    frozen = Fault(kind=FaultKind.FROZEN, call=ENERGY, start_s=0.0)
+    wrong = Fault(kind=FaultKind.VALUE, value=1_200_000, call=POWER)
+    assert far(check, [gpu(wave=FAST)], 10) == ()
+    assert "0 times" in far(check, [gpu(wave=constant(300.0), faults=(frozen,))], 10)[0]
+    assert "0.25 times" in far(check, [gpu(wave=constant(300.0), faults=(wrong,))], 10)[0]
 
 
 def test_three_seconds_of_real_time(far):

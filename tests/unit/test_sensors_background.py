@@ -64,6 +64,14 @@ def test_a_failed_poll_is_an_error_and_never_a_value(error, told):
     assert (failed.power_mw, failed.error) == (None, told)
 
 
+def test_a_negative_reading_is_an_error():
+    """A meter that tells a power below 0 fails."""
+    sensor, _, clock = _sensor(Meter(-5))
+    (failed,) = sensor.read(clock)
+    assert failed.power_mw is None
+    assert "at least 0, got -5" in (failed.error or "")
+
+
 def test_silence_becomes_an_error():
     """A poll that hangs is nothing for 5 s, three intervals and the time for an answer, and an error after that."""
     sensor, _, clock = _sensor(Meter())
