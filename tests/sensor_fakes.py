@@ -60,7 +60,7 @@ class FakeGpu:
     samples: list[tuple[int, int]] = field(default_factory=list)
     """The driver's buffer: UTC microseconds and milliwatts."""
     facts: dict[str, int] = field(default_factory=dict)
-    """Temperature, fan, clocks and throttle reasons by the name of the call."""
+    """Temperature, fan, clocks by kind, and throttle reasons."""
 
 
 @dataclass
@@ -153,6 +153,18 @@ class FakeNvml:
         if not found:
             raise FakeNvmlError("Not Found")
         return 1, found
+
+    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> object:  # noqa: N802
+        return _known(gpu.facts.get("temperature"))
+
+    def nvmlDeviceGetFanSpeed(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return _known(gpu.facts.get("fan"))
+
+    def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> object:  # noqa: N802
+        return _known(gpu.facts.get(f"clock {kind}"))
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: FakeGpu) -> object:  # noqa: N802
+        return _known(gpu.facts.get("reasons"))
 
     def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> object:  # noqa: N802
         return _known(gpu.energy_mj)

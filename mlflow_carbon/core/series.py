@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "BUCKET_S",
@@ -172,13 +176,15 @@ class Tick:
         seq: Counts up by one per pass, from 0.
         t_mono_ns: Monotonic time at the start of the pass.
         t_wall_ns: UTC time at the same moment, nanoseconds since the epoch.
-        samples: One per channel.
+        samples: Of each channel that has something new, oldest first.
+        facts: What stands beside power, by name (`nvml:0/temperature_c`); not in every tick.
     """
 
     seq: int
     t_mono_ns: int
     t_wall_ns: int
     samples: tuple[Sample, ...]
+    facts: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Component
-from mlflow_carbon.sensors import amd, apple, hwmon, ipmi, modelled, nvml, rapl, wall_meter
+from mlflow_carbon.sensors import amd, apple, host_facts, hwmon, ipmi, modelled, nvml, rapl, wall_meter
 from mlflow_carbon.sensors.contract import (
     Absence,
     Clock,
@@ -49,6 +49,7 @@ __all__ = [
     "Site",
     "discover",
     "findings",
+    "observe",
     "table_record",
 ]
 
@@ -62,6 +63,7 @@ PROBES: tuple[Probe, ...] = (
     wall_meter.probe,
     modelled.probe_cpu,
     modelled.probe_ram,
+    host_facts.probe,
 )
 
 _GROUP = "mlflow_carbon.sensors"
@@ -120,6 +122,11 @@ def discover(
 def findings(sensors: Iterable[Sensor]) -> tuple[str, ...]:
     """What sensors have found wrong with their own readings so far, a sentence each."""
     return tuple(finding for s in sensors if isinstance(s, Doubting) for finding in s.findings())
+
+
+def observe(observers: Iterable[Observer]) -> dict[str, float]:
+    """What stands beside power now, by name. Costs a few hundred microseconds: not for every tick."""
+    return {name: value for observer in observers for name, value in observer.observe().items()}
 
 
 def _plugged(site: Site, plugins: Iterable[EntryPoint] | None) -> Found:

@@ -52,7 +52,8 @@ class Sensor(Protocol):
     def read(self, clock: Clock) -> tuple[Sample, ...]:
         """One reading per channel, before it any that are older and not yet told.
 
-        A failure is a sample with `error`, never an exception.
+        A source that is slower than the sampler has none where there is nothing new. A failure is a
+        sample with `error`, never an exception.
         """
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Values(TypedDict, total=False):
 def take(
     channel: str, clock: Clock, read: Callable[[], Values], *, errors: tuple[type[Exception], ...]
 ) -> Sample:
-    """One reading, stamped with the middle of the time it took; `errors` and values below 0 make it a failed one."""
+    """One reading, stamped with the middle of the time it took; `errors` and values below 0 make it fail."""
     start_ns = clock.monotonic_ns()
     values: Values = {}
     error = None

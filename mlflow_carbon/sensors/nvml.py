@@ -19,6 +19,7 @@ from mlflow_carbon.sensors.contract import Absence, Found, explain
 from mlflow_carbon.sensors.crosscheck import CrossCheck
 from mlflow_carbon.sensors.cuda import Visible, visible
 from mlflow_carbon.sensors.nvml_boards import CHECK, Board, boards
+from mlflow_carbon.sensors.nvml_facts import NvmlObserver
 from mlflow_carbon.sensors.nvml_ways import Aspect, Way, ask, best_way
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ def probe(site: Site, *, library: Any = None) -> Found:
         ask(library, library.nvmlShutdown)
         return Found(absences=absences)
     covers = frozenset({Component.CPU, Component.DRAM}) if any(gpu.covers for gpu in gpus) else frozenset()
-    return Found(sensors=(NvmlSensor(library, gpus),), absences=absences, covers=covers)
+    observer = NvmlObserver(library, {gpu.channel.id: gpu.handle for gpu in gpus})
+    return Found(
+        sensors=(NvmlSensor(library, gpus),), absences=absences, covers=covers, observers=(observer,)
+    )
 
 
 def _import_library() -> Any:

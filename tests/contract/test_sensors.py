@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_carbon.core.intervals import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
-from mlflow_carbon.sensors import PROBES, amd, apple, hwmon, ipmi, nvml, wall_meter
+from mlflow_carbon.sensors import PROBES, amd, apple, host_facts, hwmon, ipmi, nvml, wall_meter
 from tests.sensor_fakes import (
     DCMI,
     FakeAmd,
@@ -39,6 +39,8 @@ def equipped(tmp_path):
     add_zone(tmp_path, "intel-rapl:0", "package-0")
     add_zone(tmp_path, "intel-rapl:0:0", "dram")
     add_hwmon(tmp_path, 0, "power_meter", {"power1_average": 231_500_000})
+    (tmp_path / "proc/net").mkdir()
+    (tmp_path / "proc/net/dev").write_text("  eth0: 10 0 0 0 0 0 0 0 20 0 0 0 0 0 0 0\n")
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/ipmi0").touch()
     (tmp_path / "dev/kfd").touch()
@@ -56,7 +58,7 @@ FAKES: dict[Any, dict[str, Any]] = {
 }
 
 
-EXTRA: set[Any] = {amd.probe, apple.probe, hwmon.probe, ipmi.probe, wall_meter.probe}
+EXTRA: set[Any] = {amd.probe, apple.probe, host_facts.probe, hwmon.probe, ipmi.probe, wall_meter.probe}
 
 
 @pytest.fixture(params=PROBES, ids=_name)
@@ -64,7 +66,7 @@ def sensors(request, equipped):
     """The sensors of one probe on the equipped machine."""
     probe = request.param
     found = partial(probe, **FAKES.get(probe, {}))(equipped)
-    assert found.sensors, "the equipped machine has something for every probe"
+    assert found.sensors or found.observers, "the equipped machine has something for every probe"
     yield found.sensors
     for sensor in found.sensors:
         sensor.close()
@@ -127,4 +129,18 @@ def test_closing_twice_is_safe(sensors):
     """A sensor may be closed twice."""
     for sensor in sensors:
         sensor.close()
+        sensor.close()
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=_name)
+def test_what_is_observed_has_a_name_and_a_number(probe, equipped):
+    """Beside power: names of source and unit, whole or broken numbers, and never an exception."""
+    found = partial(probe, **FAKES.get(probe, {}))(equipped)
+    for observer in found.observers:
+        for name, value in observer.observe().items():
+            assert name.count("/") == 1
+            assert isinstance(value, float)
+        observer.close()
+        observer.close()
+    for sensor in found.sensors:
         sensor.close()

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_carbon.core.series import Case, Quality
-from mlflow_carbon.sensors import findings, nvml
+from mlflow_carbon.sensors import findings, nvml, observe
 from mlflow_carbon.testing import (
     Fault,
     FaultKind,
@@ -325,6 +325,31 @@ def test_what_else_the_library_tells(far):
         "spacing_us": {20_000},
         "power of a slice": "not supported",
     }
+
+
+def watch(library):
+    """What stands beside the power of a GPU at its limit."""
+    stub = NvmlStub(library, [gpu(wave=constant(400.0))])
+    stub.load()
+    found = nvml.probe(site())
+    stub.clock.advance(20.0)
+    told = observe(found.observers)
+    found.sensors[0].close()
+    return told, observe(found.observers)
+
+
+def test_what_stands_beside_power(far):
+    """70 degrees, full clocks, held down by the power limit; nothing any more once the driver is given back."""
+    told, after = far(watch)
+    assert told == {
+        "nvml:0/temperature_c": 70.0,
+        "nvml:0/fan_percent": 100.0,
+        "nvml:0/clock_sm_mhz": 1410.0,
+        "nvml:0/clock_memory_mhz": 1593.0,
+        "nvml:0/limited_by_power": 1.0,
+        "nvml:0/limited_by_heat": 0.0,
+    }
+    assert after == {}
 
 
 def test_doctor_sees_a_simulated_gpu(library, tmp_path):
