@@ -7,7 +7,6 @@ thread of its own and takes up to seconds. The host's own controller only: no pa
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
@@ -51,7 +50,9 @@ def probe(
     device = next((path for name in _DEVICES if (path := site.root / name).exists()), None)
     if device is None:
         return Found()
-    if run is None and shutil.which(_COMMAND[0], path=site.env.get("PATH")) is None:
+    from shutil import which
+
+    if run is None and which(_COMMAND[0], path=site.env.get("PATH")) is None:
         return Found(
             absences=(
                 _absent("there is a board controller but no ipmitool", "sudo apt-get install ipmitool"),

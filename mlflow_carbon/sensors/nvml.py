@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
@@ -52,10 +51,10 @@ class _Gpu(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A board, the part of it that counts (None: the whole board), and what to add to its source."""
+    """A board, the part of its slices that counts (None: the whole board), and what to add to its source."""
 
     board: Board
-    share: Fraction | None
+    share: tuple[int, int] | None
     caveat: str
 
 
@@ -184,8 +183,8 @@ def _in_slices(board: Board, parts: Sequence[int], caveat: str) -> _Wanted | Abs
             reason="MIG is on and the driver lists no slice, so that the part of the GPU is not known",
             remedy=f"sudo nvidia-smi -i {board.number} -mig 0, if the whole GPU can be yours",
         )
-    share = min(Fraction(sum(board.slices[part].compute for part in parts), board.slices_max), Fraction(1))
-    return _Wanted(board, share, caveat)
+    compute = sum(board.slices[part].compute for part in parts)
+    return _Wanted(board, (min(max(compute, 1), board.slices_max), board.slices_max), caveat)
 
 
 def _gpu(library: Any, wanted: _Wanted, period_s: float) -> _Gpu | Absence:
@@ -194,7 +193,7 @@ def _gpu(library: Any, wanted: _Wanted, period_s: float) -> _Gpu | Absence:
     no_counter = ""
     if board.is_module and not is_whole_module:
         no_counter = "its counter may be of the whole module, GPU and CPU"
-    aspect = Aspect(period_s=period_s, share=share or Fraction(1), no_counter=no_counter)
+    aspect = Aspect(period_s=period_s, share=share or (1, 1), no_counter=no_counter)
     way = best_way(library, board.handle, aspect)
     if isinstance(way, str):
         reason = f"{board.name} tells neither energy nor power: {way}"
@@ -203,8 +202,8 @@ def _gpu(library: Any, wanted: _Wanted, period_s: float) -> _Gpu | Absence:
     covers = is_whole_module and by_counter
     caveat = wanted.caveat + ("; of the whole module: GPU, CPU and memory" if covers else "")
     channel = _channel(library, board, way, caveat)
-    if share is not None and share < 1:
-        channel = _of_slices(channel, share, board.slices_max)
+    if share is not None and share[0] < share[1]:
+        channel = _of_slices(channel, *share)
     # Of a module the power is that of the GPU alone, and of a slice only the energy is cut down.
     check = CrossCheck(channel.id) if by_counter and not covers and share is None else None
     return _Gpu(channel=channel, way=way, handle=board.handle, covers=covers, check=check)
@@ -227,15 +226,15 @@ def _channel(library: Any, board: Board, way: Way, caveat: str) -> Channel:
     )
 
 
-def _of_slices(channel: Channel, share: Fraction, slices_max: int) -> Channel:
+def _of_slices(channel: Channel, count: int, of: int) -> Channel:
     """The channel of a part of a GPU: between its part of the idle power and all of the power."""
-    part = f"{share * slices_max} of {slices_max} MIG slices"
+    part = f"{count} of {of} MIG slices"
     return replace(
         channel,
         device=f"{channel.device}, {part}",
         basis=Basis.MODELLED,
         quality=Quality.L0,
         low_ratio=_SLICE_LOW,
-        high_ratio=float(1 / share),
+        high_ratio=of / count,
         source=f"{channel.source}; of the whole GPU, times {part}: an estimate, slices have no meter",
     )

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +33,9 @@ _OFTEN = (0.9, 1.1)
 _SELDOM = (0.85, 1.15)
 
 
+Share = tuple[int, int]
+
+
 class Way(NamedTuple):
     """One way to read one GPU; `read` takes the id of the channel and never raises the driver's errors."""
 
@@ -50,12 +52,12 @@ class Aspect:
 
     Attributes:
         period_s: Seconds between readings.
-        share: Part of the readings that counts, less than 1 for MIG slices.
+        share: Slices that count and slices there are, for a GPU in MIG mode.
         no_counter: Why the energy counter shall not be used; empty: it may.
     """
 
     period_s: float
-    share: Fraction = Fraction(1)
+    share: Share = (1, 1)
     no_counter: str = ""
 
 
@@ -125,15 +127,15 @@ def _single(library: Any, values: Callable[[], Values]) -> Callable[[str, Clock]
     return read
 
 
-def _energy(library: Any, handle: Any, share: Fraction) -> Values:
+def _energy(library: Any, handle: Any, share: Share) -> Values:
     return Values(energy_uj=_part(library.nvmlDeviceGetTotalEnergyConsumption(handle) * 1000, share))
 
 
-def _usage(library: Any, handle: Any, share: Fraction) -> Values:
+def _usage(library: Any, handle: Any, share: Share) -> Values:
     return Values(power_mw=_part(library.nvmlDeviceGetPowerUsage(handle), share))
 
 
-def _field_power(library: Any, handle: Any, share: Fraction, field: int) -> Values:
+def _field_power(library: Any, handle: Any, share: Share, field: int) -> Values:
     return Values(power_mw=_part(_field(library, handle, field), share))
 
 
@@ -146,8 +148,8 @@ def _field(library: Any, handle: Any, field: int, scope: int = 0) -> int:
     return int(value.value.uiVal)
 
 
-def _part(value: int, share: Fraction) -> int:
-    return value if share == 1 else int(value * share)
+def _part(value: int, share: Share) -> int:
+    return value * share[0] // share[1]
 
 
 class Buffer:
@@ -156,7 +158,7 @@ class Buffer:
     The driver stamps with UTC microseconds; they are moved to the monotonic clock at each reading.
     """
 
-    def __init__(self, library: Any, handle: Any, share: Fraction) -> None:
+    def __init__(self, library: Any, handle: Any, share: Share) -> None:
         self._library = library
         self._handle = handle
         self._share = share

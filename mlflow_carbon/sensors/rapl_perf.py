@@ -12,7 +12,6 @@ import errno
 import os
 import platform
 import sys
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -90,6 +89,8 @@ def perf_meters(
         config = _config((pmu / "events" / event).read_text(encoding="ascii"))
     except FileNotFoundError:
         return []
+    from fractions import Fraction
+
     scale = Fraction((pmu / f"events/{event}.scale").read_text(encoding="ascii").strip()) * UJ_PER_J
     cpus = _cpus((pmu / "cpumask").read_text(encoding="ascii"))
     meters: list[RaplMeter] = []

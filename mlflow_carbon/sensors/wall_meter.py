@@ -7,13 +7,9 @@ Named by the setting `wall_meter`. The file has a header with `time` and one of 
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urldefrag
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
 from mlflow_carbon.sensors.background import Background, Pace, Reading, in_thread
@@ -45,7 +41,7 @@ def probe(
         return Found()
     meter: CsvMeter | HttpMeter
     if place.startswith(("http://", "https://")):
-        address, field = urldefrag(place)
+        address, _, field = place.partition("#")
         meter = HttpMeter(address, field, get or fetch)
         kind = Kind.MEAN
     else:
@@ -91,6 +87,8 @@ class CsvMeter:
     """
 
     def __init__(self, path: Path) -> None:
+        import csv
+
         self._path = path
         with path.open(encoding="utf-8") as file:
             columns = [name.strip().lower() for name in next(csv.reader([file.readline()]), [])]
@@ -106,6 +104,8 @@ class CsvMeter:
 
     def ask(self, clock: Clock) -> Sequence[Reading]:
         """The new rows; of those that were there before, only the last."""
+        import csv
+
         if self._path.stat().st_size < self._offset:
             raise ValueError("expected a file that only grows, it became shorter")
         with self._path.open("rb") as file:
@@ -139,6 +139,8 @@ class HttpMeter:
 
     def ask(self, clock: Clock) -> Sequence[Reading]:
         """One answer, at the middle of the time it took."""
+        import json
+
         start_ns = clock.monotonic_ns()
         answer = json.loads(self._get(self._address))
         t_ns = (start_ns + clock.monotonic_ns()) // 2
@@ -180,6 +182,8 @@ def _number(name: str, raw: Any) -> float:
 
 def _wall_ns(text: str) -> int:
     """UTC nanoseconds of a time in ISO 8601 or in seconds since 1970."""
+    from datetime import UTC, datetime
+
     try:
         return round(float(text) * 1e9)
     except (ValueError, OverflowError):  # OverflowError: infinity
