@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import assembly, autologging, journal, sensors
 from mlflow_carbon import settings as setup
+from mlflow_carbon.core.series import Basis, Component
 
 if TYPE_CHECKING:
     import argparse
@@ -23,10 +24,25 @@ __all__ = ["add", "render"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What doctor found."""
+    """What doctor found.
+
+    Attributes:
+        channels: What counts.
+        absences: What is missing.
+        untried: Sensors among those that read here which their makers have never run on hardware.
+        observed: Names of what is recorded beside power.
+        costing: Grid and PUE.
+        state_folder: Where journals and caches are.
+        orphans: Journals that wait to be recovered.
+        hooks: Whether MLflow has the functions that autolog needs.
+        disabled: Whether measuring is switched off.
+        problems: What is wrong in variables and file.
+    """
 
     channels: tuple[Channel, ...]
     absences: tuple[Absence, ...]
+    untried: tuple[str, ...]
+    observed: tuple[str, ...]
     costing: Costing
     state_folder: str
     orphans: tuple[str, ...]
@@ -59,12 +75,17 @@ def diagnose(zone: str | None) -> Diagnosis:
     if zone is not None:
         assembly.check_zone(zone)
     discovery = sensors.discover(settings)
+    observed = tuple(sorted(sensors.observe(discovery.observers)))
     for sensor in discovery.sensors:
         sensor.close()
+    for observer in discovery.observers:
+        observer.close()
     folder = assembly.journal_folder()
     return Diagnosis(
         channels=discovery.channels,
         absences=discovery.absences,
+        untried=tuple(sorted({c.sensor for c in discovery.channels} & sensors.UNTRIED)),
+        observed=observed,
         costing=assembly.costing_now(settings),
         state_folder=str(folder.parent),
         orphans=tuple(str(path) for path in journal.orphans(folder)),
@@ -76,8 +97,19 @@ def diagnose(zone: str | None) -> Diagnosis:
 
 def render(found: Diagnosis) -> str:
     """The diagnosis as text."""
+    parts = [c for c in found.channels if c.component is not Component.NODE]
+    nodes = [c for c in found.channels if c.component is Component.NODE]
     lines = ["Read on this machine"]
-    lines += _channel_lines(found.channels) or ["  nothing: no sensor and no model was found"]
+    told: set[Absence] = set()
+    for channel in parts:
+        lines += [*_channel_lines(channel), *_better(channel, found.absences, told)]
+    lines += [] if parts else ["  nothing: no sensor and no model was found"]
+    lines += ["", "The whole machine, beside its parts and never added to them"]
+    lines += [line for channel in nodes for line in _channel_lines(channel)] or [f"  {_NO_NODE}"]
+    lines += ["", "Recorded beside power"]
+    lines += [f"  {line}" for line in _observed_lines(found.observed)] or ["  nothing"]
+    if found.untried:
+        lines += ["", "Never run on hardware", f"  {', '.join(found.untried)}: {_NEVER}"]
     lines += ["", "Not available"] + [
         f"  {a.sensor}: {a.reason}" + (f"\n    to change that: {a.remedy}" if a.remedy else "")
         for a in found.absences
@@ -111,12 +143,42 @@ def _slot_text(slot: IntensitySlot) -> str:
     )
 
 
-def _channel_lines(channels: Iterable[Channel]) -> list[str]:
+_NO_NODE = "no meter: set wall_meter to a CSV file or HTTP address of one (docs/how-to/wall-meter.md)"
+_NEVER = "driven through simulated devices only by those who made them; compare before you rely on them"
+_METERS = {Component.CPU: ("rapl", "hwmon:grace"), Component.DRAM: ("rapl",), Component.GPU: ("nvml", "amd")}
+
+
+def _channel_lines(channel: Channel) -> list[str]:
+    c = channel
     return [
-        f"  {c.component.value:5} {c.basis.value:9} {c.quality.name}  "
-        f"{_range(c):>14}  {c.id}\n{'':8}{c.device}; {c.source}"
-        for c in channels
+        f"  {c.component.value:5} {c.basis.value:9} {c.quality.name}  {_range(c):>14}  {c.id}",
+        f"        {c.device}; {c.source}",
     ]
+
+
+def _better(channel: Channel, absences: Iterable[Absence], told: set[Absence]) -> list[str]:
+    """Why a part is modelled, and what would measure it; each reason once."""
+    if channel.basis is not Basis.MODELLED:
+        return []
+    meters = _METERS.get(channel.component, ())
+    missing = [a for a in absences if a.sensor.startswith(meters)]
+    new = [a for a in missing if a not in told]
+    told.update(new)
+    lines = [f"        modelled because {a.reason}; to measure it: {a.remedy}" for a in new]
+    if missing and not new:
+        lines.append("        modelled for the same reason")
+    if channel.component is Component.DRAM:
+        lines.append("        a better model: export MLFLOW_CARBON_RAM_POWER_W=<watts of all memory>")
+    return lines
+
+
+def _observed_lines(names: Iterable[str]) -> list[str]:
+    """One line per source, with what it tells."""
+    by_source: dict[str, list[str]] = {}
+    for name in names:
+        source, _, what = name.partition("/")
+        by_source.setdefault(source, []).append(what)
+    return [f"{source}: {', '.join(told)}" for source, told in by_source.items()]
 
 
 def _range(channel: Channel) -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROBES",
+    "UNTRIED",
     "Absence",
     "Clock",
     "Discovery",
@@ -65,6 +66,9 @@ PROBES: tuple[Probe, ...] = (
     modelled.probe_ram,
     host_facts.probe,
 )
+
+UNTRIED = frozenset({"nvml", "amd", "rapl", "apple", "hwmon", "ipmi", "wall"})
+"""Sensors that their makers have driven through simulated devices only, never on hardware."""
 
 _GROUP = "mlflow_carbon.sensors"
 

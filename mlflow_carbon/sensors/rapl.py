@@ -80,7 +80,7 @@ def probe(
         by_event, refused = _from_events(site.root, missing, open_event)
         # What powercap refuses does no harm where perf events have it.
         absences = refused if by_event else [*absences, *refused]
-        meters += by_event
+        meters = _without_lone_platform([*meters, *by_event])
     if not meters and not failures:
         absences.insert(0, _absent(site.root))
     channels = _channels(meters, is_virtual=read_cpuinfo(site.root).is_virtual)
@@ -111,6 +111,16 @@ def _without_mirrors(meters: list[RaplMeter]) -> tuple[list[RaplMeter], dict[str
         if meter.label in repeated:
             os.close(meter.descriptor)
     return kept, repeated
+
+
+def _without_lone_platform(meters: list[RaplMeter]) -> list[RaplMeter]:
+    """Without `psys` where there is no package: in virtual machines it is listed and stands at 0 for ever."""
+    if _has(meters, Component.CPU):
+        return meters
+    for meter in meters:
+        if meter.component is Component.NODE:
+            os.close(meter.descriptor)
+    return [meter for meter in meters if meter.component is not Component.NODE]
 
 
 def _has(meters: Iterable[RaplMeter], component: Component) -> bool:

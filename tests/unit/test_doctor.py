@@ -7,7 +7,11 @@ import json
 import pytest
 
 from mlflow_carbon.cli import main
+from mlflow_carbon.cli.doctor import Diagnosis, render
+from mlflow_carbon.core.series import Basis, Component, Quality
 from mlflow_carbon.journal import Journal
+from mlflow_carbon.sensors import PROBES, UNTRIED, Absence
+from tests import fakes
 
 
 @pytest.fixture
@@ -27,6 +31,55 @@ def test_it_says_what_is_read_and_which_grid_figure_counts(journals, capsys):
     assert "zone DE (from argument): 381 gCO2e/kWh (305 to 457)" in shown
     assert "static, average, life cycle" in shown
     assert "no journal waits to be recovered" in shown
+
+
+def _diagnosis(channels=(), absences=(), untried=(), observed=()):
+    return Diagnosis(
+        channels=channels,
+        absences=absences,
+        untried=untried,
+        observed=observed,
+        costing=fakes.costing(),
+        state_folder="/state",
+        orphans=(),
+        hooks=True,
+        disabled=False,
+        problems=(),
+    )
+
+
+def test_a_modelled_part_says_why_and_what_would_measure_it():
+    """The reason and the exact command stand with the part they are of; a measured part needs none."""
+    rapl = Absence(
+        sensor="rapl:package-0", reason="PermissionError: denied", remedy="sudo chmod a+r energy_uj"
+    )
+    model = fakes.channel(id="model:cpu", basis=Basis.MODELLED, quality=Quality.L0)
+    shown = render(_diagnosis(channels=(model,), absences=(rapl,)))
+    assert "modelled because PermissionError: denied; to measure it: sudo chmod a+r energy_uj" in shown
+    assert "to measure it" not in render(_diagnosis(channels=(fakes.channel(),), absences=(rapl,)))
+
+
+def test_the_whole_machine_stands_beside_its_parts():
+    """A node meter has its own heading; without one it says how to connect one."""
+    node = fakes.channel(id="wall:meter", component=Component.NODE)
+    shown = render(_diagnosis(channels=(node,)))
+    assert shown.index("nothing: no sensor") < shown.index("The whole machine") < shown.index("wall:meter")
+    assert "set wall_meter to a CSV file" in render(_diagnosis())
+
+
+def test_what_was_never_run_on_hardware_is_said():
+    """Sensors that were driven through fakes only are named, and the observed values by source."""
+    shown = render(_diagnosis(untried=("amd", "wall"), observed=("disk/read_bytes", "disk/written_bytes")))
+    assert "Never run on hardware\n  amd, wall: " in shown
+    assert "  disk: read_bytes, written_bytes\n" in shown
+    assert "Never run on hardware" not in render(_diagnosis())
+
+
+def test_every_sensor_of_the_table_but_the_models_is_untried():
+    """The list of what was never run on hardware names sensors that exist, and no model."""
+    named = {module.rpartition(".")[2] for module in (probe.__module__ for probe in PROBES)}
+    assert {"wall_meter" if name == "wall" else name for name in UNTRIED} <= named
+    assert "model" not in UNTRIED
 
 
 def test_it_counts_the_journals_that_wait(journals, capsys):

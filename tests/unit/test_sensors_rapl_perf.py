@@ -1,4 +1,7 @@
-"""RAPL through perf events: sysfs in a temporary directory, pipes in place of events. Never run on hardware."""
+"""RAPL through perf events: sysfs in a temporary directory, pipes in place of events.
+
+The system call itself has been made on a virtual machine, whose only counter stands at 0; never on hardware.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from mlflow_carbon.core.series import Component, Kind, Quality
 from mlflow_carbon.sensors import rapl
 from mlflow_carbon.sensors.rapl_perf import open_event
-from tests.sensor_fakes import VirtualClock, add_pmu, add_zone, site
+from tests.sensor_fakes import VirtualClock, add_cpuinfo, add_pmu, add_zone, site
 
 
 class Kernel:
@@ -68,6 +71,23 @@ def test_counts_are_scaled_to_microjoules(tmp_path):
     (failed,) = sensor.read(VirtualClock())
     assert (failed.energy_uj, failed.error is None) == (None, False)
     sensor.close()
+
+
+def test_a_platform_without_a_package_is_not_believed(tmp_path):
+    """Virtual machines list `psys` alone, and it stands at 0: seen on a KVM guest of a cloud, by the real call."""
+    add_cpuinfo(tmp_path, "A CPU", flags="hypervisor")
+    add_pmu(tmp_path, {"energy-psys": 5}, cpus="0")
+    opened = []
+
+    def opener(pmu, config, cpu):
+        opened.append(os.open(tmp_path, os.O_RDONLY))
+        return opened[-1]
+
+    found = rapl.probe(site(tmp_path), open_event=opener)
+    assert found.sensors == ()
+    assert "virtual machine" in found.absences[0].reason
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_powercap_that_can_be_read_needs_no_events(tmp_path):
