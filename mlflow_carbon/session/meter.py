@@ -19,7 +19,7 @@ from mlflow_carbon import journal as journals
 from mlflow_carbon.cpu_time import machine_now
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
-from mlflow_carbon.session import exits
+from mlflow_carbon.session import exits, machines
 from mlflow_carbon.session.desk import Desk
 from mlflow_carbon.session.live import RunSpec, Session, Usage
 from mlflow_carbon.worker import Worker
@@ -83,6 +83,9 @@ class Meter:
             desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
             self._desks[spec.run_id] = desk
         session.start()
+        incomplete = machines.finding(os.environ)
+        if incomplete is not None:
+            session.trouble(incomplete)
         if session.journal.trouble:
             _logger.warning(
                 "mlflow-carbon: %s; the run is measured, but could not be recovered after a crash",

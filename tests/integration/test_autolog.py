@@ -459,6 +459,43 @@ def test_a_child_process_knows_every_run_around_it(run_env):
     assert len(_footprint(by_name(run_env)["outer"], run_env)["segments"]) == 1
 
 
+def test_an_interrupt_belongs_to_the_user(run_env):
+    """Ctrl-C, or a notebook's stop button: the run fails or goes on as without us, and keeps its figures."""
+    script(
+        """
+        import signal
+        def interrupt():
+            time.sleep(1.5)
+            os.kill(os.getpid(), signal.SIGINT)
+        mlflow_carbon.autolog()
+        threading.Thread(target=interrupt).start()
+        try:
+            with mlflow.start_run(run_name="stopped"), mlflow_carbon.phase("forward"):
+                work(60)
+        except KeyboardInterrupt:
+            pass
+        mlflow.start_run(run_name="cells")
+        threading.Thread(target=interrupt).start()
+        try:
+            work(60)
+        except KeyboardInterrupt:
+            pass
+        work(1)
+        mlflow.end_run()
+        """,
+        run_env,
+    )
+    found = by_name(run_env)
+    assert {name: run.info.status for name, run in found.items()} == {
+        "stopped": "FAILED",
+        "cells": "FINISHED",
+    }
+    for run in found.values():
+        assert run.data.metrics["carbon/energy_kwh"] > 0
+        assert run.data.tags["carbon.verdict"] == "ok"
+    assert _footprint(found["cells"], run_env)["total"]["duration_s"] > 2.4
+
+
 def test_ranks_of_one_node_are_counted_once(run_env):
     """Four processes that join one run at the same moment measure it once: the machine has one energy."""
     rank = """
