@@ -92,3 +92,15 @@ def test_the_pages_of_the_benchmarks_show_their_json() -> None:
     pages = {path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
     assert raw
     assert {name: page(name, document) for name, document in raw.items()} == pages
+
+
+def test_every_pitfall_is_answered() -> None:
+    """The page has the 36 pitfalls in order, each with its state; what is said to be done names a test that is there."""
+    page = (ROOT / "docs/explanation/pitfalls.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[0]) for row in rows] == list(range(1, 37))
+    for number, _, state, _, tests in ([cell.strip() for cell in row] for row in rows):
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        assert state in {"done", "in part", "not done", "not applicable"}, number
+        assert named or state not in {"done", "in part"}, number
+        assert [f"{f}::{n}" for f, n in named if f"def {n}(" not in (ROOT / f).read_text("utf-8")] == []

@@ -22,6 +22,7 @@ class CpuInfo:
         sockets: Physical packages, at least 1. A virtual machine may invent them.
         is_x86: Whether it lists x86 flags.
         is_virtual: Whether a hypervisor says it is there (x86 only).
+        microcode: Its version, empty where not told: updates have changed what RAPL shows (Intel SA-00389).
     """
 
     model: str
@@ -29,6 +30,7 @@ class CpuInfo:
     sockets: int
     is_x86: bool
     is_virtual: bool
+    microcode: str = ""
 
 
 def read_cpuinfo(root: Path) -> CpuInfo:
@@ -49,4 +51,5 @@ def read_cpuinfo(root: Path) -> CpuInfo:
         sockets=len(set(fields.get("physical id", []))) or 1,
         is_x86=bool(flags),
         is_virtual=bool(flags) and "hypervisor" in flags[0].split(),
+        microcode=next(iter(fields.get("microcode", [])), ""),
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
 from mlflow_carbon.sensors import rapl_perf, rapl_powercap
 from mlflow_carbon.sensors.contract import Absence, Found, Values, explain, take
-from mlflow_carbon.sensors.cpuinfo import read_cpuinfo
+from mlflow_carbon.sensors.cpuinfo import CpuInfo, read_cpuinfo
 from mlflow_carbon.sensors.rapl_powercap import ERRORS, Zone
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def probe(
         meters = _without_lone_platform([*meters, *by_event])
     if not meters and not failures:
         absences.insert(0, _absent(site.root))
-    channels = _channels(meters, is_virtual=read_cpuinfo(site.root).is_virtual)
+    channels = _channels(meters, read_cpuinfo(site.root))
     sensors = (RaplSensor(channels, tuple(meters)),) if meters else ()
     return Found(sensors=sensors, absences=tuple(absences))
 
@@ -145,8 +145,9 @@ def _values(meter: RaplMeter) -> Values:
     return Values(energy_uj=meter.read_uj())
 
 
-def _channels(meters: Iterable[RaplMeter], *, is_virtual: bool) -> tuple[Channel, ...]:
-    caveat = "; virtual machine: what it counts is up to the hypervisor" if is_virtual else ""
+def _channels(meters: Iterable[RaplMeter], info: CpuInfo) -> tuple[Channel, ...]:
+    caveat = f"; microcode {info.microcode}" if info.microcode else ""
+    caveat += "; virtual machine: what it counts is up to the hypervisor" if info.is_virtual else ""
     return tuple(
         Channel(
             id=f"rapl:{meter.label}",

@@ -206,6 +206,15 @@ def test_virtual_machine_with_rapl_says_so(tmp_path):
     assert "hypervisor" in rapl.probe(site(tmp_path)).sensors[0].channels[0].source
 
 
+def test_the_microcode_stands_in_the_source(tmp_path):
+    """Updates of the microcode have made the counter coarser, so that its version is kept with the figure."""
+    add_cpuinfo(tmp_path, "A CPU")
+    with (tmp_path / "proc/cpuinfo").open("a") as file:
+        file.write("microcode\t: 0xd0003e7\n")
+    add_zone(tmp_path, "intel-rapl:0", "package-0")
+    assert "microcode 0xd0003e7" in rapl.probe(site(tmp_path)).sensors[0].channels[0].source
+
+
 def test_close_gives_the_files_back(tmp_path):
     """After closing, twice, no descriptor is left open."""
     add_zone(tmp_path, "intel-rapl:0", "package-0")
