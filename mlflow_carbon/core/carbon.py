@@ -141,6 +141,7 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
         energy_cpu_kwh=_component_kwh(series, Component.CPU),
         energy_gpu_kwh=_component_kwh(series, Component.GPU),
         energy_dram_kwh=_component_kwh(series, Component.DRAM),
+        energy_node_kwh=_node_kwh(series),
         energy_facility_kwh=total_kwh * pue_ratio,
         emissions_gco2e=grams,
         emissions_low_gco2e=grams * below,
@@ -211,6 +212,15 @@ def _component_kwh(series: EnergySeries, component: Component) -> float | None:
     if not any(c.component is component and series.covered_ns.get(c.id) for c in series.channels):
         return None
     return uj_to_kwh(series.energy_uj(component))
+
+
+def _node_kwh(series: EnergySeries) -> float | None:
+    """The whole machine by its best meter: several meters of one machine are no sum."""
+    nodes = [c for c in series.channels if c.component is Component.NODE and series.covered_ns.get(c.id)]
+    if not nodes:
+        return None
+    best = max(nodes, key=lambda c: (c.quality, series.covered_ns[c.id]))
+    return uj_to_kwh(_energy_by_channel(series).get(best.id, 0))
 
 
 def _shares(series: EnergySeries, total_uj: int) -> list[tuple[Basis, Quality, float]]:

@@ -36,6 +36,7 @@ class RunFootprint:
     energy_cpu_kwh: float | None = _number("kWh", "CPU packages", metric=True)
     energy_gpu_kwh: float | None = _number("kWh", "visible GPUs", metric=True)
     energy_dram_kwh: float | None = _number("kWh", "memory", metric=True)
+    energy_node_kwh: float | None = _number("kWh", "whole machine by its best meter, beside the parts")
     energy_facility_kwh: float | None = _number("kWh", "IT energy x PUE")
     emissions_gco2e: float | None = _number("gCO2e", "operational: energy x PUE x intensity", metric=True)
     emissions_low_gco2e: float | None = _number("gCO2e", "lower end of the 95 % range", metric=True)

@@ -80,6 +80,18 @@ def test_components_have_their_own_figures_and_absent_ones_have_none():
     assert found.energy_dram_kwh is None
 
 
+def test_the_whole_machine_stands_beside_its_parts_by_its_best_meter():
+    """1 kWh of CPU; 3 kWh at the wall (L4), 2 by the firmware (L1): the run has 1, the machine 3, and never 5 or 6."""
+    wall = channel(id="wall", component=Component.NODE, quality=Quality.L4)
+    firmware = channel(id="acpi", component=Component.NODE, quality=Quality.L1)
+    energies = {("cpu", 0): KWH_UJ, ("wall", 0): 3 * KWH_UJ, ("acpi", 0): 2 * KWH_UJ}
+    found = account(_series(energies, (CPU, firmware, wall)), intensity())
+    assert (found.energy_kwh, found.energy_node_kwh) == (1, 3)
+    silent = account(_series(energies, (CPU, firmware, wall), covered_s={"wall": 0}), intensity())
+    assert silent.energy_node_kwh == 2
+    assert account(_series({("cpu", 0): KWH_UJ}), intensity()).energy_node_kwh is None
+
+
 def test_what_was_never_read_has_no_energy_and_no_emissions():
     """A gap is not a zero: neither for a run nor for a component of one."""
     nothing = account(_series({}, covered_s={"cpu": 0}), intensity())
