@@ -166,14 +166,26 @@ def _wanted(listed: Sequence[Board | Absence], shown: Visible, *, in_order: bool
     for index, part in shown.slices:
         named.setdefault(index, []).append(part)
     wanted: list[_Wanted | Absence] = []
+    has_slice = bool(named)
     for index in dict.fromkeys((*shown.indices, *named)):
         board = listed[index]
-        if isinstance(board, Board) and board.mig:
-            # CUDA shows a process the first slice of a GPU that it is not told to divide otherwise.
+        if isinstance(board, Board) and board.mig and has_slice and index not in named:
+            wanted.append(_unnamed(board))
+        elif isinstance(board, Board) and board.mig:
+            # Where none is named CUDA shows a process one slice, the first that there is.
             wanted.append(_in_slices(board, named.get(index, [0]), caveat))
+            has_slice = True
         else:
             wanted.append(_Wanted(board, None, caveat) if isinstance(board, Board) else board)
     return wanted
+
+
+def _unnamed(board: Board) -> Absence:
+    return Absence(
+        sensor=f"nvml:{board.number}",
+        reason="MIG is on and none of its slices is named; CUDA gives a process no more than one that is not",
+        remedy="name the slices in CUDA_VISIBLE_DEVICES, as `nvidia-smi -L` prints them",
+    )
 
 
 def _in_slices(board: Board, parts: Sequence[int], caveat: str) -> _Wanted | Absence:

@@ -126,6 +126,17 @@ def test_a_slice_is_charged_with_its_part_of_the_gpu(shown, energy_uj, part):
     assert found.sensors[0].read(VirtualClock())[0].energy_uj == energy_uj
 
 
+def test_slices_that_are_not_named_are_one():
+    """Of two GPUs in MIG mode and nothing named, CUDA shows the first slice of the first: no more is charged."""
+    gpus = [FakeGpu(f"GPU-{i}", mig=1, slices=[FakeSlice(f"MIG-{i}", 3)]) for i in "ab"]
+    found, _ = _found(*gpus)
+    assert [c.id for c in found.sensors[0].channels] == ["nvml:0"]
+    assert found.absences[0].sensor == "nvml:1"
+    assert "nvidia-smi -L" in found.absences[0].remedy
+    both, _ = _found(*gpus, CUDA_VISIBLE_DEVICES="MIG-b,MIG-a")
+    assert [c.id for c in both.sensors[0].channels] == ["nvml:1", "nvml:0"]
+
+
 def test_slices_that_cannot_be_told_apart_are_left_out():
     """With MIG on, a slice the driver does not list, or no slice at all, is a reason and no figure."""
     by_name, _ = _found(FakeGpu("GPU-a"), CUDA_VISIBLE_DEVICES="MIG-GPU-a/1/0")
