@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mlflow_carbon import assembly
 from mlflow_carbon.cli import main
 from mlflow_carbon.journal import Journal
 
@@ -31,7 +32,7 @@ def test_it_says_what_is_read_and_which_grid_figure_counts(journals, capsys):
 
 def test_it_counts_the_journals_that_wait(journals, capsys):
     """A journal whose writer is gone waits; one that is still written does not."""
-    writers = [Journal(journals, name, host="here") for name in ("a", "b", "c")]
+    writers = [Journal(journals, name, host=assembly.host()) for name in ("a", "b", "c")]
     writers[0].close()
     main(["doctor"])
     assert "  1 journal waits for `mlflow-carbon recover`:\n" in capsys.readouterr().out
