@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlflow_carbon.sensors import Discovery
+    from mlflow_carbon.session.delivery import Sink
+    from mlflow_carbon.session.live import RunSpec, Session
     from mlflow_carbon.session.publish import Costing
     from mlflow_carbon.session.recovery import Recovered
     from mlflow_carbon.settings import Settings
@@ -35,9 +37,11 @@ __all__ = [
     "costing_now",
     "discover",
     "environment",
+    "host",
     "journal_folder",
     "meter_for",
     "recover_journal",
+    "start",
 ]
 
 _logger = logging.getLogger("mlflow_carbon")
@@ -57,27 +61,43 @@ def meter_for(settings: Settings) -> meter.Meter:
     While runs are measured with other sensor settings, those stay, with a warning.
     """
     with _lock:
-        existing = meter.current()
-        if existing is not None:
-            if existing.settings.sensing_of(settings) == settings:
-                return existing
-            if not existing.is_idle():
-                _logger.warning(
-                    "a run is measured already: its period_s, cpu_power_w and ram_power_w apply here too"
-                )
-                return existing
-            existing.retire()
-        baseline = _baseline()
-        surroundings = Surroundings(
-            discover=lambda: discover(settings, baseline),
-            costing=costing,
-            environment=environment,
-            recover=_recover_run,
-            folder=journal_folder(),
-            host=platform.node() or "host",
-            clock=SystemClock(),
-        )
-        return meter.install(meter.Meter(settings, surroundings))
+        return _meter(settings)
+
+
+def start(settings: Settings, spec: RunSpec, sink: Sink | None) -> Session | None:
+    """Measure a run with the meter of this process; None if it is measured already, here or elsewhere."""
+    with _lock:  # or a thread starts its run on a meter that another one replaces
+        return _meter(settings).start(spec, settings, sink)
+
+
+def host() -> str:
+    """Name of this machine in the names of journals."""
+    return platform.node() or "host"
+
+
+def _meter(settings: Settings) -> meter.Meter:
+    existing = meter.current()
+    if existing is not None:
+        if existing.settings.sensing_of(settings) == settings:
+            return existing
+        if not existing.is_idle():
+            _logger.warning(
+                "a run is measured already: its period_s, cpu_power_w and ram_power_w apply here too"
+            )
+            return existing
+        existing.retire()
+    baseline = _baseline()
+    surroundings = Surroundings(
+        discover=lambda: discover(settings, baseline),
+        costing=costing,
+        environment=environment,
+        recover=_recover_run,
+        folder=journal_folder(),
+        host=host(),
+        clock=SystemClock(),
+    )
+    unstored = existing.unstored() if existing is not None else ()
+    return meter.install(meter.Meter(settings, surroundings, unstored=unstored))
 
 
 def discover(settings: Settings, baseline: Baseline | None = None) -> Discovery:
@@ -175,6 +195,6 @@ def _recover_run(run_id: str) -> None:
     with journal.recovering(journal_folder()) as is_mine:
         if not is_mine:
             raise StoreError(f"run {run_id} is being recovered by another process")
-        for path in journal.orphans(journal_folder(), run_id):
+        for path in journal.orphans(journal_folder(), run_id, host=host()):
             outcome = recover_journal(path, end_run=False)
             _logger.info("resumed run %s: earlier journal %s: %s", run_id, outcome.outcome, outcome.detail)

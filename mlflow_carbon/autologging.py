@@ -50,7 +50,8 @@ def autolog(*, disable: bool = False, silent: bool = False, **overrides: Unpack[
     elif _logger.level == logging.ERROR:  # ours, of an earlier call; another level is the user's own
         _logger.setLevel(logging.NOTSET)
     if disable:
-        _restore()
+        owner = meter.current()
+        _restore(keep_end=owner is not None and owner.newest() is not None)
         return
     settings = resolved(overrides)
     if setup.is_disabled():
@@ -110,10 +111,12 @@ def _replace(owner: type, name: str, hook: Callable[..., None], *, before: bool)
     setattr(owner, name, wrapper)
 
 
-def _restore() -> None:
+def _restore(*, keep_end: bool = False) -> None:
+    """Give MLflow its methods back, but for the one that ends runs, where some are still measured."""
     if "mlflow.tracking.fluent" not in sys.modules:
         return
-    for owner, name in zip(_targets() or (), ("__init__", "set_terminated"), strict=False):
+    names = ("__init__",) if keep_end else ("__init__", "set_terminated")
+    for owner, name in zip(_targets() or (), names, strict=False):
         original = getattr(getattr(owner, name), _MARK, None)
         if original is not None:
             setattr(owner, name, original)

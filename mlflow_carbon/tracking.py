@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from mlflow_carbon import settings as setup
-from mlflow_carbon.assembly import check_zone, meter_for
+from mlflow_carbon.assembly import check_zone, start
 from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.session import meter
 from mlflow_carbon.session.live import RunSpec, Session
@@ -86,7 +86,7 @@ def begin(
         parent_run_id=parent_run_id,
         resumed=resumed,
     )
-    return meter_for(settings).start(spec, settings, store)
+    return start(settings, spec, store)
 
 
 class track:  # noqa: N801 - a verb, used like a function
@@ -141,8 +141,9 @@ class track:  # noqa: N801 - a verb, used like a function
             TypeError: If it is a generator function, whose work is done after the call.
         """
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__name__", "")
             raise TypeError(
-                f"expected a function or coroutine function, got generator function {function.__name__!r}: "
+                f"expected a function or coroutine function, got generator function {name!r}: "
                 "use `with mlflow_carbon.track():` around the loop over it"
             )
 
@@ -182,7 +183,7 @@ class track:  # noqa: N801 - a verb, used like a function
         around = meter.innermost()
         parent = self._run_id or (around.spec.run_id if around is not None else None)
         spec = RunSpec(run_id=name, parent_run_id=parent, stored=False)
-        return meter_for(self._settings).start(spec, self._settings, None)
+        return start(self._settings, spec, None)
 
 
 def _end(session: Session, status: str) -> RunFootprint | None:
@@ -250,7 +251,7 @@ def log_step(step: int) -> None:
         stored[-1].mark(number)
         owner.sampler.poke(unless_within_s=owner.settings.period_s / 2)
     else:
-        stored[-1].trouble(f"log_step: expected a whole number of 64 bits, got {step!r}")
+        stored[-1].trouble(f"log_step: expected a whole number of 64 bits, got {type(step).__name__}")
 
 
 def snapshot() -> RunFootprint | None:

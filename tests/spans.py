@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
 from mlflow_carbon.sensors import Discovery
-from mlflow_carbon.session.live import RunSpec, Session, Usage
+from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.session.publisher import Publisher
+from mlflow_carbon.session.usage import Usage
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.worker import Worker
 from tests.fakes import ConstantPower, VirtualClock, surroundings

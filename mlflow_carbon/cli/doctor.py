@@ -88,7 +88,7 @@ def diagnose(zone: str | None) -> Diagnosis:
         observed=observed,
         costing=assembly.costing_now(settings),
         state_folder=str(folder.parent),
-        orphans=tuple(str(path) for path in journal.orphans(folder)),
+        orphans=tuple(str(path) for path in journal.orphans(folder, host=assembly.host())),
         hooks=autologging.is_supported(),
         disabled=setup.is_disabled(),
         problems=tuple(problems),

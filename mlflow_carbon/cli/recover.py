@@ -27,23 +27,30 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     folder = assembly.journal_folder()
-    paths = options.journal or journal.orphans(folder, options.run)
-    if options.run and options.journal:
-        paths = [path for path in paths if (journal.header(path) or {}).get("run_id") == options.run]
-    if not paths:
-        named = f" of run {options.run}" if options.run else ""
-        print(f"nothing to recover{named} in {folder}")
-        return 1 if options.run else 0
-    if options.dry_run:
-        for number in range(1, len(paths) + 1):
-            print(_where(number, paths))
-        return 0
     with journal.recovering(folder) as is_mine:
-        if not is_mine:
+        if not is_mine and not options.dry_run:
             print(f"another `recover` is at work in {folder}: wait for its end, then try again")
             return 1
+        paths = _paths(folder, options)
+        if not paths:
+            named = f" of run {options.run}" if options.run else ""
+            print(f"nothing to recover{named} in {folder}")
+            return 1 if options.run else 0
+        if options.dry_run:
+            for number in range(1, len(paths) + 1):
+                print(_where(number, paths))
+            return 0
         done = [_recover(path, _where(number, paths)) for number, path in enumerate(paths, start=1)]
     return 0 if all(done) else 1
+
+
+def _paths(folder: Path, options: argparse.Namespace) -> list[Path]:
+    if not options.journal:
+        return journal.orphans(folder, options.run, host=assembly.host())
+    named: list[Path] = options.journal
+    if options.run is None:
+        return named
+    return [path for path in named if (journal.header(path) or {}).get("run_id") == options.run]
 
 
 def _where(number: int, paths: Sequence[Path]) -> str:

@@ -35,7 +35,11 @@ def interval(channel: Channel, before: Sample, after: Sample, *, gap_ns: int = G
     """
     case, energy = _difference(channel, before, after, gap_ns)
     duration_ns = after.t_mono_ns - before.t_mono_ns
-    if energy is not None and _beyond_belief(channel, energy, duration_ns):
+    if energy is not None and (
+        _beyond_belief(channel, energy, duration_ns)
+        if channel.kind is Kind.COUNTER
+        else _is_absurd(channel, before) or _is_absurd(channel, after)
+    ):
         case, energy = Case.IMPLAUSIBLE, None
     return Interval(
         channel=channel.id,
@@ -89,6 +93,14 @@ def _counter_difference(channel: Channel, before: Sample, after: Sample) -> tupl
     return Case.WRAPPED, wrapped
 
 
+def _is_absurd(channel: Channel, reading: Sample) -> bool:
+    return (
+        channel.power_max_w is not None
+        and reading.power_mw is not None
+        and reading.power_mw > 1000 * channel.power_max_w
+    )
+
+
 def _may_wrap_twice(channel: Channel, duration_ns: int) -> bool:
     """Whether so much time could hold a whole turn of the counter besides what its difference says."""
     if channel.range_uj is None or channel.power_max_w is None:
@@ -129,12 +141,14 @@ class Stream:
             return None
         if self._doubted is None:
             return self._next(self._base, sample)
-        over = self._between(self._base, sample)
-        if over.energy_uj is not None:
-            self._base, self._doubted = sample, None
-            return over
-        base, self._doubted = self._doubted, None
-        return self._next(base, sample)
+        base, doubted, self._doubted = self._base, self._doubted, None
+        over, after = self._between(base, sample), self._between(doubted, sample)
+        # A counter that fell and goes on from there was reset, even if it has passed its old value already.
+        was_reset = (doubted.energy_uj or 0) < (base.energy_uj or 0) and after.energy_uj is not None
+        if over.energy_uj is None or was_reset:
+            return self._next(doubted, sample)
+        self._base = sample
+        return over
 
     def _next(self, base: Sample, sample: Sample) -> Interval | None:
         self._base = base

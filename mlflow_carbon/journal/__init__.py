@@ -9,6 +9,7 @@ records are kept in memory and the reason is kept in `trouble`.
 from mlflow_carbon.journal.folder import (
     end,
     header,
+    host_of,
     is_live,
     is_measured,
     live,
@@ -25,6 +26,7 @@ __all__ = [
     "Journal",
     "end",
     "header",
+    "host_of",
     "is_live",
     "is_measured",
     "live",

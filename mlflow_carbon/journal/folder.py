@@ -19,6 +19,7 @@ __all__ = [
     "SUFFIX",
     "end",
     "header",
+    "host_of",
     "is_live",
     "is_measured",
     "live",
@@ -86,19 +87,24 @@ def is_live(path: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
+    else:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile would keep it
+        return False
     finally:
         os.close(fd)
-    return False
 
 
-def live(folder: Path) -> Iterator[Path]:
-    """Journals of this folder whose writers live, on this host."""
-    return (path for path in _journals(folder) if is_live(path))
+def live(folder: Path, *, host: str | None = None) -> Iterator[Path]:
+    """Journals of this folder whose writers live, of one host if it is named."""
+    return (path for path in _journals(folder, host) if is_live(path))
 
 
-def orphans(folder: Path, run_id: str | None = None) -> list[Path]:
-    """Journals whose writers are gone, oldest first; of one run only, if it is named."""
-    found = [p for p in _journals(folder) if not is_live(p)]
+def orphans(folder: Path, run_id: str | None = None, *, host: str | None = None) -> list[Path]:
+    """Journals whose writers are gone, oldest first; of one run or host only, if it is named.
+
+    Where machines share a home, only its own machine can tell whether a writer lives: locks may be local.
+    """
+    found = [p for p in _journals(folder, host) if not is_live(p)]
     if run_id is not None:
         found = [p for p in found if p.name.startswith(f"{plain(run_id)}.")]
     return sorted(found, key=_modified_s)
@@ -153,8 +159,11 @@ def _locked(folder: Path, *, patience_s: float = 0.0) -> Iterator[bool]:
                     return
                 time.sleep(_AGAIN_S)
             else:
-                yield True
-                return
+                break
+        try:
+            yield True
+        finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # a child that was forked meanwhile would keep it
     finally:
         os.close(fd)
 
@@ -166,8 +175,14 @@ def _modified_s(path: Path) -> float:
         return 0.0
 
 
-def _journals(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+def _journals(folder: Path, host: str | None = None) -> list[Path]:
+    found = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+    return [path for path in found if host is None or host_of(path) == plain(host)]
+
+
+def host_of(path: Path) -> str:
+    """The machine that a journal was written on, as its name says."""
+    return path.stem.rpartition(".")[0].rpartition(".")[2]
 
 
 def plain(name: str) -> str:

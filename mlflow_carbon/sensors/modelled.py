@@ -34,7 +34,8 @@ _RAM = (0.3, 1.5)
 _BYTES_PER_GB = 1024**3  # CodeCarbon says gigabyte and means this
 _PPM = 1_000_000
 _LOOK_NS = 900_000_000  # a beat of one second may come a little early
-_PAUSE_NS = 10_000_000_000  # nobody listened meanwhile: that load says nothing about a run that begins
+_LONGEST_NS = 2_000_000_000  # nobody listened meanwhile: that load says nothing about a run that begins
+_FRESH_NS = 10_000_000_000  # finding the sensors may take so long
 
 
 class _Design(NamedTuple):
@@ -95,7 +96,7 @@ class CpuModel:
     def _look_before(self, now_ns: int) -> BusyTime | None:
         """The latest look that is old enough, without one from before a pause; else the oldest."""
         looks = self._looks
-        while len(looks) > 1 and (now_ns - looks[1][0] >= _LOOK_NS or now_ns - looks[0][0] > _PAUSE_NS):
+        while len(looks) > 1 and (now_ns - looks[1][0] >= _LOOK_NS or now_ns - looks[0][0] > _LONGEST_NS):
             looks.popleft()
         return looks[0][1] if looks else None
 
@@ -121,7 +122,7 @@ class RamModel:
 
 def _fresh(baseline: Baseline | None, clock: Clock, channel: str) -> tuple[Sample, ...]:
     """A reading without a value where the first mean begins; none if that was long ago."""
-    if baseline is None or not 0 < clock.monotonic_ns() - baseline.t_mono_ns <= _PAUSE_NS:
+    if baseline is None or not 0 < clock.monotonic_ns() - baseline.t_mono_ns <= _FRESH_NS:
         return ()
     return (Sample(channel=channel, t_mono_ns=baseline.t_mono_ns),)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
-    from mlflow_carbon.session.live import Usage
     from mlflow_carbon.session.publish import Costing, Segment
+    from mlflow_carbon.session.usage import Usage
 
 __all__ = ["Ending", "deliveries", "footprint"]
 
@@ -137,5 +137,5 @@ def _samples_name(ending: Ending) -> str:
     return next(name for name in chain(["samples.jsonl.gz"], numbered) if name not in names.values())
 
 
-def _ratio(part_s: float, whole_s: float) -> float | None:
-    return part_s / whole_s if whole_s > 0 else None
+def _ratio(part_s: float, whole_s: float | None) -> float | None:
+    return part_s / whole_s if whole_s else None

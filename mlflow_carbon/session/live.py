@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon._version import SCHEMA, __version__
 from mlflow_carbon.session.phase_clock import PhaseClock
 from mlflow_carbon.session.records import channel_record, tick_record
+from mlflow_carbon.session.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,26 +27,10 @@ if TYPE_CHECKING:
     from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Began", "Ended", "RunSpec", "Session", "Usage"]
+__all__ = ["Began", "Ended", "RunSpec", "Session"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """CPU time of a span in seconds: the process with its children, our threads, the busy machine."""
-
-    process_s: float
-    own_s: float
-    machine_s: float
-
-    def since(self, then: Usage) -> Usage:
-        """What has been used since an earlier reading."""
-        return Usage(
-            process_s=self.process_s - then.process_s,
-            own_s=self.own_s - then.own_s,
-            machine_s=self.machine_s - then.machine_s,
-        )
-
-
+_TROUBLES, _TROUBLE_CHARS = 20, 300
 _NOTHING = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
 
 
@@ -205,19 +190,20 @@ class Session:
         except (TypeError, ValueError, ArithmeticError, RuntimeError):  # RuntimeError: a tensor of several
             value = math.nan
         if not 0 <= value < math.inf:
-            self.trouble(f"count of {unit!r}: expected a finite number of at least 0, got {amount!r}")
+            told = f"{value:g}" if isinstance(amount, int | float) else f"a {type(amount).__name__}"
+            self.trouble(f"count of {str(unit)[:50]!r}: expected a finite number of at least 0, got {told}")
             return
         with self._counting:
             first = next(iter(self.units), str(unit))
             if first == str(unit):
                 self.units[first] = self.units.get(first, 0.0) + value
                 return
-        self.trouble(f"functional unit {unit!r} ignored: this run already counts {first!r}")
+        self.trouble(f"functional unit {str(unit)[:50]!r} ignored: this run already counts {first[:50]!r}")
 
     def trouble(self, text: str) -> None:
-        """Keep what went wrong for the tag `carbon.error` and the verdict; each text once."""
-        if text not in self.troubles:
-            self.troubles.append(text)
+        """Keep what went wrong for the tag `carbon.error` and the verdict; each text once, the first few."""
+        if len(self.troubles) < _TROUBLES and text not in self.troubles:
+            self.troubles.append(text[:_TROUBLE_CHARS])
 
     def now_ns(self) -> int:
         """Monotonic time of the session's clock."""

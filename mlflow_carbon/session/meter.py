@@ -16,15 +16,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_carbon import journal as journals
-from mlflow_carbon.cpu_time import machine_now
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sampler import Sampler
 from mlflow_carbon.session import exits, machines
 from mlflow_carbon.session.desk import Desk
-from mlflow_carbon.session.live import RunSpec, Session, Usage
+from mlflow_carbon.session.live import RunSpec, Session
+from mlflow_carbon.session.usage import used
 from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.publisher import Publisher
     from mlflow_carbon.session.surroundings import Surroundings
@@ -47,9 +49,12 @@ class Meter:
     Args:
         settings: Settings of the sensors and the sampler.
         surroundings: Everything outside: sensors, grid, environment, folder, clock.
+        unstored: Runs of an earlier meter that wait in their journals, for `flush` to tell of.
     """
 
-    def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
+    def __init__(
+        self, settings: Settings, surroundings: Surroundings, *, unstored: Iterable[Session] = ()
+    ) -> None:
         self.settings = settings
         self.sampler = Sampler(
             discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
@@ -58,8 +63,9 @@ class Meter:
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._desks: dict[str, Desk] = {}
-        self._ending: list[Session] = []
+        self._ending = list(unstored)
         self._exit_by_s: float | None = None
+        self._has_warned = False
 
     def start(self, spec: RunSpec, settings: Settings, sink: Sink | None) -> Session | None:
         """Measure a run from now on; None if this process, its parent or another rank measures it already."""
@@ -69,7 +75,7 @@ class Meter:
         with self._lock:
             if spec.run_id in self._desks:
                 return None
-            journal = self._journal(spec)
+            journal = _journal(spec, self._surroundings)
             if journal is None:
                 _logger.info("run %s is measured by another process of this machine", spec.run_id)
                 return None
@@ -78,11 +84,11 @@ class Meter:
                 settings,
                 journal=journal,
                 clock=self._surroundings.clock,
-                cpu_times=self._cpu_times,
+                cpu_times=lambda: used(self.sampler.cpu_ns + self.worker.cpu_ns),
             )
             desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
+            session.start()  # before anybody can find it: the header is the first record
             self._desks[spec.run_id] = desk
-        session.start()
         incomplete = machines.finding(os.environ)
         if incomplete is not None:
             session.trouble(incomplete)
@@ -94,7 +100,7 @@ class Meter:
         self.sampler.subscribe(session)
         self.worker.submit(desk.begin)
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
-        self._claim()
+        _claim(self._desks)
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -116,7 +122,7 @@ class Meter:
         self.sampler.poke()
         self.worker.submit(lambda: self._finish(desk, status if end_run else ""))
         _ACTIVE.set(_alive(_ACTIVE.get()))
-        self._claim()
+        _claim(self._desks)
         return session
 
     def flush(self, timeout_s: float) -> bool:
@@ -131,7 +137,9 @@ class Meter:
         """Stop measuring whatever still runs, and wait for the storing."""
         for run_id in tuple(self._desks):
             self.stop(run_id, status, end_run=end_runs)
-        if not self.flush(timeout_s):
+        self.flush(timeout_s)
+        if any(not session.finished.is_set() for session in self._ending) and not self._has_warned:
+            self._has_warned = True
             _logger.warning("not everything could be stored in time; run `mlflow-carbon recover` later")
 
     def patience_s(self) -> float:
@@ -154,6 +162,10 @@ class Meter:
         """Whether no run is being measured or stored."""
         return not self._desks and all(s.finished.is_set() for s in self._ending)
 
+    def unstored(self) -> tuple[Session, ...]:
+        """Ended runs that are not stored."""
+        return tuple(session for session in self._ending if not session.stored)
+
     def retire(self) -> None:
         """Let threads and sensors go; a run that is started after all brings them back."""
         self.sampler.retire()
@@ -164,35 +176,11 @@ class Meter:
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
 
-    def _journal(self, spec: RunSpec) -> Journal | None:
-        """A journal for a run; None if another process of this machine has one: a node counts once."""
-        folder, host = self._surroundings.folder, self._surroundings.host
-        with journals.starting(folder):
-            if spec.stored and journals.is_measured(folder, spec.run_id, host):
-                return None
-            return Journal(folder, spec.run_id, host=host)
-
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:
             desk.finish(end_status)
         finally:
             self.sampler.unsubscribe(desk.session)
-
-    def _cpu_times(self) -> Usage:
-        own = os.times()
-        return Usage(
-            process_s=own.user + own.system + own.children_user + own.children_system,
-            own_s=(self.sampler.cpu_ns + self.worker.cpu_ns) / 1e9,
-            machine_s=machine_now().busy_s,
-        )
-
-    def _claim(self) -> None:
-        """Tell child processes which runs are measured here."""
-        mine = ",".join(tuple(self._desks))
-        if mine:
-            os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{mine}"
-        elif os.environ.get(OWNER_VARIABLE, "").startswith(f"{os.getpid()}:"):
-            del os.environ[OWNER_VARIABLE]
 
 
 def current() -> Meter | None:
@@ -228,6 +216,23 @@ def innermost() -> Session | None:
     return sessions[-1] if sessions else None
 
 
+def _journal(spec: RunSpec, around: Surroundings) -> Journal | None:
+    """A journal for a run; None if another process of this machine has one: a node counts once."""
+    with journals.starting(around.folder):
+        if spec.stored and journals.is_measured(around.folder, spec.run_id, around.host):
+            return None
+        return Journal(around.folder, spec.run_id, host=around.host)
+
+
+def _claim(run_ids: Iterable[str]) -> None:
+    """Tell child processes which runs are measured here."""
+    mine = ",".join(tuple(run_ids))
+    if mine:
+        os.environ[OWNER_VARIABLE] = f"{os.getpid()}:{mine}"
+    elif os.environ.get(OWNER_VARIABLE, "").startswith(f"{os.getpid()}:"):
+        del os.environ[OWNER_VARIABLE]
+
+
 def _alive(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
     return tuple(s for s in sessions if s.end_ns is None)
 
@@ -247,8 +252,8 @@ def _at_end_of_main(pid: int) -> None:
     if meter is None or pid != os.getpid():
         return
     others = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
-    if others:  # they may still train: only what has ended is stored
-        meter.flush(meter.patience_s())
+    if others:  # they may train for hours: only what has ended is stored, and the time of the exit is not yet
+        meter.flush(EXIT_S)
     else:
         meter.stop_all("", meter.patience_s())
 

@@ -9,8 +9,8 @@ from mlflow_carbon._version import SCHEMA
 from mlflow_carbon.core.recording import Recording
 from mlflow_carbon.errors import JournalError
 from mlflow_carbon.session.final import Ending
-from mlflow_carbon.session.live import Usage
 from mlflow_carbon.session.records import channel_from, costing_from, tick_from
+from mlflow_carbon.session.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

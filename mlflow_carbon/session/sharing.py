@@ -25,7 +25,8 @@ def is_shared(spec: RunSpec, path: Path) -> bool:
         spec: This run.
         path: Its journal; the others lie beside it.
     """
-    others = [other for other in journals.live(path.parent) if other != path]
+    here = journals.live(path.parent, host=journals.host_of(path))
+    others = [other for other in here if other != path]
     heads = {other: head for other in others if (head := journals.header(other)) and "run_id" in head}
     parents = {str(head["run_id"]): head.get("parent_run_id") for head in heads.values()}
     parents[spec.run_id] = spec.parent_run_id

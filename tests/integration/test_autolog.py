@@ -459,6 +459,42 @@ def test_a_child_process_knows_every_run_around_it(run_env):
     assert len(_footprint(by_name(run_env)["outer"], run_env)["segments"]) == 1
 
 
+def test_a_run_that_is_measured_ends_though_measuring_was_switched_off(run_env):
+    """What is switched off is the measuring of new runs: the end of this one is still seen."""
+    script(
+        """
+        mlflow_carbon.autolog()
+        with mlflow.start_run(run_name="on"):
+            work()
+            mlflow_carbon.autolog(disable=True)
+        time.sleep(2)
+        with mlflow.start_run(run_name="off"):
+            work(0.1)
+        """,
+        run_env,
+    )
+    found = by_name(run_env)
+    assert _footprint(found["on"], run_env)["total"]["duration_s"] < 3
+    assert not [k for k in found["off"].data.metrics if k.startswith("carbon/")]
+
+
+def test_figures_of_a_thread_that_trains_past_the_end_of_main_are_stored(run_env):
+    """The time that the exit may take begins when the last thread is done, not with the end of the script."""
+    script(
+        """
+        mlflow_carbon.autolog()
+        def train():
+            with mlflow.start_run(run_name="thread"):
+                work(12)
+        threading.Thread(target=train).start()
+        """,
+        run_env,
+    )
+    (run,) = runs(run_env)
+    assert run.data.metrics["carbon/energy_kwh"] > 0
+    assert run.data.tags["carbon.verdict"] == "ok"
+
+
 def test_an_interrupt_belongs_to_the_user(run_env):
     """Ctrl-C, or a notebook's stop button: the run fails or goes on as without us, and keeps its figures."""
     script(

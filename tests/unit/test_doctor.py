@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mlflow_carbon import assembly
 from mlflow_carbon.cli import main
 from mlflow_carbon.cli.doctor import Diagnosis, render
 from mlflow_carbon.core.series import Basis, Component, Quality
@@ -84,7 +85,7 @@ def test_every_sensor_of_the_table_but_the_models_is_untried():
 
 def test_it_counts_the_journals_that_wait(journals, capsys):
     """A journal whose writer is gone waits; one that is still written does not."""
-    writers = [Journal(journals, name, host="here") for name in ("a", "b", "c")]
+    writers = [Journal(journals, name, host=assembly.host()) for name in ("a", "b", "c")]
     writers[0].close()
     main(["doctor"])
     assert "  1 journal waits for `mlflow-carbon recover`:\n" in capsys.readouterr().out

@@ -87,6 +87,35 @@ def _time_high(t_s, period_s, phase):
     return (whole * 0.5 + min(part, 0.5)) * period_s
 
 
+def test_a_power_beyond_the_ceiling_is_no_reading():
+    """2400 W where 1050 W is the most: however short its trapezoid, it is a glitch; the neighbours bridge it."""
+    board = channel(kind=Kind.GAUGE, power_max_w=1050.0)
+    readings = [_power(0, 100_000), _power(1, 2_400_000), _power(2, 100_000), _power(2.1, 6_000_000)]
+    found = list(integrate(board, readings))
+    assert _summary(found) == [
+        (Case.IMPLAUSIBLE, 0, 1, None),
+        (Case.NORMAL, 0, 2, 200_000_000),
+        (Case.IMPLAUSIBLE, 2, 2.1, None),
+    ]
+
+
+def test_a_counter_that_was_reset_has_passed_its_old_value_soon():
+    """100 J, 0, 300 J within 2 s: the second is not a slip, since the counter goes on from it; 300 J are sure."""
+    meter = channel(power_max_w=1000.0)
+    found = list(integrate(meter, [_counter(0, 100_000_000), _counter(1, 0), _counter(2, 300_000_000)]))
+    assert _summary(found) == [(Case.RESET, 0, 1, None), (Case.NORMAL, 1, 2, 300_000_000)]
+
+
+def test_a_slip_of_a_counter_costs_nothing():
+    """1 MJ, 0, 1 MJ + 200 J: nobody uses a megajoule in a second, so the zero was the slip."""
+    meter = channel(power_max_w=1000.0)
+    readings = [_counter(0, 10**12), _counter(1, 0), _counter(2, 10**12 + 200_000_000)]
+    assert _summary(list(integrate(meter, readings))) == [
+        (Case.RESET, 0, 1, None),
+        (Case.NORMAL, 0, 2, 200_000_000),
+    ]
+
+
 def test_a_counter_that_wraps_is_undone():
     """262 143 000 000 to its range of 262 143 328 850 are 328 850 uJ, and 50 000 000 more after the wrap.
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -387,3 +388,30 @@ print(json.dumps([seen, [r.get("of") for r in journal.read(writer.path).records]
 def test_a_forked_child_neither_releases_nor_keeps_nor_writes_the_parents_journal(tmp_path):
     """A data loader that was forked off in mid-run has nothing to do with the journal."""
     assert json.loads(_script(_FORKED, tmp_path)) == [[True, False], [None, "the parent"]]
+
+
+def test_a_lock_ends_with_its_holder_though_a_child_was_forked(tmp_path):
+    """A worker process that is forked in the middle keeps the descriptor for hours, but not the lock."""
+    with journal.recovering(tmp_path) as is_mine:
+        assert is_mine
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with journal.recovering(tmp_path) as is_free:
+            assert is_free
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_journals_of_other_machines_are_left_to_them(tmp_path):
+    """Where machines share a home, locks and clocks say nothing about the others."""
+    for host in ("node.a", "node-b"):
+        writer = journal.Journal(tmp_path, "run1", host=host)
+        writer.append("header", run_id="run1")
+        writer.close()
+    (mine,) = journal.orphans(tmp_path, host="node.a")
+    assert journal.host_of(mine) == "node_a"
+    assert len(journal.orphans(tmp_path)) == 2

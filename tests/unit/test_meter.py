@@ -14,8 +14,9 @@ from mlflow_carbon import journal
 from mlflow_carbon.sampler import SystemClock
 from mlflow_carbon.sensors import Discovery
 from mlflow_carbon.session import final, recovery
-from mlflow_carbon.session.live import RunSpec, Session, Usage
+from mlflow_carbon.session.live import RunSpec, Session
 from mlflow_carbon.session.meter import Meter
+from mlflow_carbon.session.usage import Usage
 from mlflow_carbon.settings import Settings
 from tests.fakes import ConstantPower, MemorySink, costing, surroundings
 
@@ -329,3 +330,35 @@ def test_a_flush_says_whether_everything_is_stored(tmp_path):
     _run(meter, MemorySink())
     assert not meter.flush(10)
     assert meter.is_idle()
+
+
+def test_a_machine_that_does_not_tell_its_times_costs_one_figure(tmp_path, monkeypatch):
+    """Without a free file descriptor, as at the end of many trainings, a run starts, ends and is stored."""
+
+    def full():
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("mlflow_carbon.session.usage.machine_now", full)
+    meter, sink = _meter(tmp_path), MemorySink()
+    _run(meter, sink)
+    total = json.loads(sink.files["footprint.json"])["total"]
+    assert total["energy_kwh"] > 0
+    assert "process_cpu_ratio" not in total
+    assert total["overhead_ratio"] >= 0
+    assert meter.is_idle()
+
+
+def test_the_header_is_written_before_anybody_finds_the_run(tmp_path):
+    """A step that another thread logs at the start cannot come before it: such a journal could not be read."""
+    found: list[Session | None] = []
+
+    class Asking(SystemClock):
+        def wall_ns(self):
+            found.append(meter.newest())
+            return super().wall_ns()
+
+    around = replace(surroundings(tmp_path, (ConstantPower(),)), clock=Asking())
+    meter = Meter(FAST, around)
+    session = _run(meter, MemorySink())
+    assert found[0] is None
+    assert session in found

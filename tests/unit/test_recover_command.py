@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_carbon import journal
+from mlflow_carbon import assembly, journal
 from mlflow_carbon.cli import main
 
 
@@ -18,7 +18,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def _orphan(folder, run_id):
-    writer = journal.Journal(folder, run_id, host="here")
+    writer = journal.Journal(folder, run_id, host=assembly.host())
     writer.append("header", run_id=run_id)
     writer.close()
     assert writer.path is not None
@@ -48,7 +48,7 @@ def test_a_run_is_chosen_among_named_files_too(folder, capsys):
 
 def test_what_is_alive_is_left_alone(folder, capsys):
     """A journal whose writer lives is not touched, even by name."""
-    writer = journal.Journal(folder, "run1", host="here")
+    writer = journal.Journal(folder, "run1", host=assembly.host())
     assert writer.path is not None
     assert main(["recover", str(writer.path)]) == 0
     assert "still being written" in capsys.readouterr().out

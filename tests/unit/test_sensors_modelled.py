@@ -124,6 +124,13 @@ def test_a_pause_says_nothing_about_what_comes_after(tmp_path):
     assert [sensor.read(clock)[0].power_mw for clock in clocks] == [None, 10_000, 100_000]
 
 
+def test_what_was_before_a_short_run_does_not_count_into_it(tmp_path):
+    """Nine idle seconds before a run, then 0.6 s at full load: 100 W from the second reading on."""
+    sensor = _cpu([(0, 0), (0, 9), (0.6, 9.6)], tmp_path, cpu_power_w=100.0)
+    clocks = [VirtualClock(now_ns=round(s * 1e9), step_ns=0) for s in (0, 9, 9.6)]
+    assert [sensor.read(clock)[0].power_mw for clock in clocks] == [None, 10_000, 100_000]
+
+
 def test_counters_that_go_back_stay_in_range(tmp_path):
     """Idle time may fall by a tick; the load is then full, never more, and never below nothing."""
     sensor = _cpu([(10, 20), (13, 22), (12, 24)], tmp_path, cpu_power_w=100.0)
