@@ -82,7 +82,7 @@ def _meter(settings: Settings) -> meter.Meter:
             return existing
         if not existing.is_idle():
             _logger.warning(
-                "a run is measured already: its period_s, cpu_power_w and ram_power_w apply here too"
+                "a run is measured already: its period_s, cpu_power_w, ram_power_w and wall_meter apply here"
             )
             return existing
         existing.retire()

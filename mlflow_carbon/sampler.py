@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlflow_carbon.core.series import Sample, Tick
-    from mlflow_carbon.sensors import Clock, Discovery, Sensor
+    from mlflow_carbon.sensors import Clock, Discovery, Observer, Sensor
 
-__all__ = ["Listener", "Sampler", "SystemClock"]
+__all__ = ["Listener", "Sampler", "SystemClock", "read"]
 
 _logger = logging.getLogger(__name__)
 
+_FACTS_NS = 5 * NS_PER_S
 _STEADY_NS = NS_PER_S // 10  # at 10 Hz and more the meters' own averages are as slow as we are
 
 
@@ -133,20 +134,19 @@ class Sampler:
             self._beat.is_dithered = _needs_dither(discovery, self._beat.period_ns)
             self._changed.notify_all()
         deadline_ns = self._clock.monotonic_ns()
+        facts = _Facts(discovery.observers)
         while True:
             deadline_ns = self._wait(deadline_ns)
             if self._is_over():
                 break
-            tick = self._tick(discovery.sensors)
+            tick = self._tick(discovery.sensors, facts)
             for listener in tuple(self._listeners):
                 self._hand_out(listener, tick, discovery)
             self.cpu_ns = time.thread_time_ns()
             with self._changed:
                 self._last = tick
                 self._changed.notify_all()
-        for sensor in discovery.sensors:
-            with suppress(Exception):  # of no use any more; not even its failure is
-                sensor.close()
+        _close(discovery)
 
     def _is_over(self) -> bool:
         with self._changed:
@@ -175,24 +175,20 @@ class Sampler:
         self._beat.move()
         return deadline_ns + (missed + 1) * self._beat.period_ns
 
-    def _tick(self, sensors: tuple[Sensor, ...]) -> Tick:
+    def _tick(self, sensors: tuple[Sensor, ...], facts: _Facts | None = None) -> Tick:
         from mlflow_carbon.core.series import Tick
 
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
-        samples = tuple(sample for sensor in sensors for sample in self._read(sensor))
-        tick = Tick(seq=self._seq, t_mono_ns=t_mono_ns, t_wall_ns=t_wall_ns, samples=samples)
+        samples = tuple(sample for sensor in sensors for sample in read(sensor, self._clock))
+        tick = Tick(
+            seq=self._seq,
+            t_mono_ns=t_mono_ns,
+            t_wall_ns=t_wall_ns,
+            samples=samples,
+            facts=facts.due(t_mono_ns) if facts is not None else None,
+        )
         self._seq += 1
         return tick
-
-    def _read(self, sensor: Sensor) -> tuple[Sample, ...]:
-        try:
-            return tuple(sensor.read(self._clock))
-        except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
-            from mlflow_carbon.core.series import Sample
-
-            now_ns = self._clock.monotonic_ns()
-            text = f"{type(error).__name__}: {error}"[:200]
-            return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=text) for c in sensor.channels)
 
     def _hand_out(self, listener: Listener, tick: Tick, discovery: Discovery) -> None:
         try:
@@ -200,6 +196,50 @@ class Sampler:
         except Exception:
             _logger.warning("a listener failed and gets no more readings", exc_info=True)
             self.unsubscribe(listener)
+
+
+def read(sensor: Sensor, clock: Clock) -> tuple[Sample, ...]:
+    """Read a sensor; one that raises has failed to read, all channels of it."""
+    from mlflow_carbon.core.series import Sample
+
+    try:
+        return tuple(sensor.read(clock))
+    except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
+        now_ns = clock.monotonic_ns()
+        text = f"{type(error).__name__}: {error}"[:200]
+        return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=text) for c in sensor.channels)
+
+
+def _close(discovery: Discovery) -> None:
+    """Let go of what is of no use any more; not even its failure is."""
+    for sensor in discovery.sensors:
+        with suppress(Exception):
+            sensor.close()
+    for observer in discovery.observers:
+        with suppress(Exception):
+            observer.close()
+
+
+class _Facts:
+    """What is recorded beside power: temperatures, clocks, bytes; every few seconds, as it takes long."""
+
+    def __init__(self, observers: tuple[Observer, ...]) -> None:
+        self._observers = observers
+        self._next_ns = 0
+
+    def due(self, now_ns: int) -> dict[str, float] | None:
+        """The facts, if it is time; None else, or where they cannot be had."""
+        if not self._observers or now_ns < self._next_ns:
+            return None
+        self._next_ns = now_ns + _FACTS_NS
+        from mlflow_carbon.sensors import observe
+
+        try:
+            return observe(self._observers)
+        except Exception:
+            _logger.debug("nothing is recorded beside power", exc_info=True)
+            self._observers = ()
+            return None
 
 
 class _Beat:

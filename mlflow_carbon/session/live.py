@@ -168,6 +168,7 @@ class Session:
             self._fold(tick, phases_ns)
         ended = self.ended
         if ended is not None and tick.t_mono_ns >= ended.mono_ns:
+            self._ask(discovery)
             self._seal(ended)
 
     def mark(self, step: int) -> None:
@@ -252,6 +253,13 @@ class Session:
         if snapshot is not None:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)
+
+    def _ask(self, discovery: Discovery) -> None:
+        """What the sensors have found wrong with themselves."""
+        from mlflow_carbon.sensors import findings
+
+        for finding in findings(discovery.sensors):
+            self.trouble(finding)
 
     def _seal(self, ended: Ended) -> None:
         self.journal.append(

@@ -252,7 +252,8 @@ def json_bytes(document: Mapping[str, Any]) -> bytes:
 def samples_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
     """`samples.jsonl.gz`: the journal's readings in the columns of the sample schema.
 
-    The first line holds schema, anchor and channels; every other line is one reading.
+    The first line holds schema, anchor and channels; every other line is one reading, or what was
+    observed beside power (`facts`).
     """
     buffer = io.BytesIO()
     # mtime=0: the same readings give the same bytes
@@ -284,4 +285,11 @@ def _sample_rows(records: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any
                     "power_mw": power_mw,
                     "util_ppm": util_ppm,
                     "error": error,
+                }
+            if "f" in record:
+                yield {
+                    "seq": record["q"],
+                    "t_mono_ns": record["t"],
+                    "t_wall_ns": record["w"],
+                    "facts": record["f"],
                 }

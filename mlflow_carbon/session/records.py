@@ -40,8 +40,8 @@ def channel_from(record: Mapping[str, Any]) -> Channel:
 
 
 def tick_record(tick: Tick) -> dict[str, Any]:
-    """A tick as a dict: number `q`, monotonic `t` and UTC `w` nanoseconds, samples `s` as short lists."""
-    return {
+    """A tick as a dict: number `q`, monotonic `t` and UTC `w` nanoseconds, samples `s`, facts `f`."""
+    record = {
         "q": tick.seq,
         "t": tick.t_mono_ns,
         "w": tick.t_wall_ns,
@@ -50,6 +50,7 @@ def tick_record(tick: Tick) -> dict[str, Any]:
             for s in tick.samples
         ],
     }
+    return record | {"f": dict(tick.facts)} if tick.facts else record
 
 
 def tick_from(record: Mapping[str, Any]) -> Tick:
@@ -72,6 +73,7 @@ def tick_from(record: Mapping[str, Any]) -> Tick:
             )
             for channel, t_ns, read_ns, energy_uj, power_mw, util_ppm, error in record["s"]
         ),
+        facts=record.get("f"),
     )
 
 

@@ -106,13 +106,19 @@ def _channels(channels: tuple[Channel, ...]) -> Iterator[str]:
 def _samples(
     channels: tuple[Channel, ...], samples: tuple[Sample, ...], between_ns: tuple[int, int]
 ) -> Iterator[str]:
-    ids, got = [c.id for c in channels], [s.channel for s in samples]
-    if ids != got:
-        yield f"expected one sample per channel in their order {ids}, got {got}"
-        return
-    for channel, sample in zip(channels, samples, strict=True):
-        if not between_ns[0] <= sample.t_mono_ns <= between_ns[1]:
-            yield f"{channel.id}: the time of the reading is not within the read, by the clock that was given"
+    """A slow meter may have nothing new, a buffer several readings, a baseline one that is older."""
+    by_id = {channel.id: channel for channel in channels}
+    latest_ns: dict[str, int] = {}
+    for sample in samples:
+        channel = by_id.get(sample.channel)
+        if channel is None:
+            yield f"expected samples of {list(by_id)}, got one of {sample.channel!r}"
+            continue
+        if sample.t_mono_ns > between_ns[1]:
+            yield f"{channel.id}: the reading has a time after the read, by the clock that was given"
+        if sample.t_mono_ns <= latest_ns.get(channel.id, -1):
+            yield f"{channel.id}: its readings are not in order of time"
+        latest_ns[channel.id] = sample.t_mono_ns
         values = {v for v in ("energy_uj", "power_mw") if getattr(sample, v) is not None}
         wanted = {_VALUE_OF[channel.kind]}
         if sample.error is not None:

@@ -16,7 +16,7 @@ from mlflow_carbon.core.recording import Recording
 from mlflow_carbon.core.rules import judge
 from mlflow_carbon.core.series import Case, Channel, Component, EnergySeries, Sample, Tick
 from mlflow_carbon.core.units import J_PER_KWH, NS_PER_S, UJ_PER_J
-from mlflow_carbon.sensors.contract import explain
+from mlflow_carbon.sampler import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -148,21 +148,21 @@ def drive(
     recording = Recording(channels, start_ns=start_ns, wall_offset_ns=clock.wall_ns() - start_ns)
     samples: list[Sample] = []
 
-    def read(end_ns: int | None = None) -> None:
+    def look(end_ns: int | None = None) -> None:
         if before_read is not None:
             before_read((clock.monotonic_ns() - clock.origin_ns) / NS_PER_S)
         now_ns = clock.monotonic_ns()
-        taken = tuple(sample for sensor in sensors for sample in _read(sensor, clock))
+        taken = tuple(sample for sensor in sensors for sample in read(sensor, clock))
         samples.extend(taken)
         tick = Tick(seq=recording.ticks, t_mono_ns=now_ns, t_wall_ns=clock.wall_ns(), samples=taken)
         recording.add(tick, end_ns=end_ns)
 
-    read()
+    look()
     for pause_s in plan.pauses_s():
         clock.advance(pause_s)
-        read()
+        look()
     end_ns = clock.monotonic_ns()
-    read(end_ns)
+    look(end_ns)
     return _outcome(recording, end_ns, truths, clock.origin_ns, tuple(samples))
 
 
@@ -172,14 +172,6 @@ def _parts(reader: Sensor | Discovery) -> tuple[Sequence[Sensor], tuple[Channel,
     if isinstance(reader, Discovery):
         return reader.sensors, reader.channels
     return (reader,), reader.channels
-
-
-def _read(sensor: Sensor, clock: MovableClock) -> tuple[Sample, ...]:
-    try:
-        return tuple(sensor.read(clock))
-    except Exception as error:  # noqa: BLE001 - what the sampler does with sensors that raise
-        now_ns = clock.monotonic_ns()
-        return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=explain(error)) for c in sensor.channels)
 
 
 def _outcome(

@@ -75,8 +75,10 @@ def fail(*_samples):
         ({"channels": (replace(fake_channel(), low_ratio=1.0, high_ratio=1.0),)}, "no meter is exact"),
         ({"channels": (replace(fake_channel(), kind=Kind.GAUGE),)}, "has {'power_mw'}, got {'energy_uj'}"),
         ({"read": fail}, "read raised RuntimeError: boom"),
-        ({"read": lambda samples: ()}, "expected one sample per channel"),
-        ({"read": lambda samples: (replace(samples[0], t_mono_ns=5),)}, "the time of the reading"),
+        ({"read": lambda samples: ()}, "got 0.000 J"),
+        ({"read": lambda samples: (replace(samples[0], channel="fake:9"),)}, "got one of 'fake:9'"),
+        ({"read": lambda samples: samples * 2}, "not in order of time"),
+        ({"read": lambda samples: (replace(samples[0], t_mono_ns=10**15),)}, "a time after the read"),
         ({"read": lambda samples: (Sample(channel="fake:0", t_mono_ns=samples[0].t_mono_ns),)}, "no value"),
         (
             {"read": lambda samples: (replace(samples[0], energy_uj=None, error="gone"),)},

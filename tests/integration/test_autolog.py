@@ -2,59 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import ROOT
+from tests.scripts import WORK, by_name, footprint_of, runs, script
 
 pytestmark = pytest.mark.slow
-
-WORK = """
-import os, sys, time, threading
-import mlflow, mlflow_carbon
-
-def work(seconds=1.5):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        sum(range(1000))
-"""
-
-
-def script(body: str, env: dict[str, str], *, check: bool = True, prelude: str = WORK):
-    """Run a script in a process of its own; its standard output is JSON or nothing."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(prelude) + textwrap.dedent(body)],
-        env=env,
-        cwd=env["MLFLOW_CARBON_HOME"].rpartition("/")[0],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
-def runs(env):
-    """All runs of the test's store, newest first."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
-    ids = [e.experiment_id for e in client.search_experiments()]
-    return client.search_runs(ids, order_by=["attributes.start_time DESC"])
-
-
-def by_name(env):
-    """All runs of the test's store by their name."""
-    return {run.info.run_name: run for run in runs(env)}
 
 
 def test_every_way_to_run_is_measured_once(run_env):
@@ -111,22 +63,6 @@ def test_every_way_to_run_is_measured_once(run_env):
     assert energy["resumed"] > 1.5 * energy["alias"]
 
 
-def test_a_run_left_open_is_finished_at_exit(run_env):
-    """A script that never ends its run still gets the figures."""
-    script(
-        """
-        mlflow_carbon.autolog()
-        mlflow.start_run(run_name="open")
-        work()
-        """,
-        run_env,
-    )
-    (run,) = runs(run_env)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["carbon/energy_kwh"] > 0
-    assert run.data.tags["carbon.verdict"] == "ok"
-
-
 def test_framework_autologging_is_measured(run_env):
     """A run that scikit-learn autologging makes by itself is measured from start to end."""
     pytest.importorskip("sklearn", reason="needs scikit-learn (extra `train`)")
@@ -144,99 +80,6 @@ def test_framework_autologging_is_measured(run_env):
     (run,) = runs(run_env)
     assert run.data.metrics["carbon/energy_kwh"] > 0
     assert "training_score" in run.data.metrics
-
-
-def test_sigterm_keeps_the_figures_and_the_default_action(run_env):
-    """SIGTERM stores the figures, marks the run KILLED and still ends the process by the signal."""
-    process = _started(
-        """
-        mlflow_carbon.autolog()
-        with mlflow.start_run():
-            print("ready", flush=True)
-            work(60)
-        """,
-        run_env,
-    )
-    time.sleep(2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == -signal.SIGTERM
-    (run,) = runs(run_env)
-    assert run.info.status == "KILLED"
-    assert run.data.metrics["carbon/energy_kwh"] > 0
-
-
-def test_kill_and_recover_completes_the_run(run_env, tmp_path):
-    """After kill -9 `mlflow-carbon recover` completes the run up to one sampling period, once."""
-    process = _started(
-        """
-        mlflow_carbon.autolog()
-        with mlflow.start_run():
-            print("ready", flush=True)
-            work(60)
-        """,
-        run_env,
-    )
-    time.sleep(7)
-    process.kill()
-    process.wait()
-    lived_s = (time.time_ns() - runs(run_env)[0].info.start_time * 10**6) / 1e9
-    first = _command(["recover"], run_env)
-    assert first.returncode == 0, first.stdout + first.stderr
-    (run,) = runs(run_env)
-    assert run.info.status == "KILLED"
-    footprint = _footprint(run, run_env)
-    assert lived_s - 1.6 <= footprint["total"]["duration_s"] <= lived_s
-    assert "killed" in run.data.tags["carbon.error"]
-    again = _command(["recover"], run_env)
-    assert "nothing to recover" in again.stdout
-    assert _footprint(runs(run_env)[0], run_env) == footprint
-    assert list((tmp_path / "home" / "journal").iterdir()) == []
-
-
-def test_a_forked_child_leaves_the_parents_run_alone(run_env):
-    """Children of fork neither measure nor end the parent's run, and their own runs are measured."""
-    script(
-        """
-        mlflow_carbon.autolog()
-        with mlflow.start_run(run_name="parent"):
-            work()
-            pid = os.fork()
-            if pid == 0:
-                with mlflow_carbon.phase("child"):
-                    mlflow_carbon.count("image", 1)
-                os._exit(0)
-            assert os.waitpid(pid, 0)[1] == 0
-            work()
-        """,
-        run_env,
-    )
-    (run,) = runs(run_env)
-    assert run.data.metrics["carbon/energy_kwh"] > 0
-    assert run.data.tags["carbon.verdict"] == "ok"
-    assert "carbon.functional_unit" not in run.data.tags
-
-
-def test_a_child_process_does_not_measure_its_parents_run_again(run_env):
-    """A subprocess that adopts the same run adds nothing: the owner measures it."""
-    script(
-        """
-        import subprocess
-        mlflow_carbon.autolog()
-        with mlflow.start_run() as run:
-            code = "; ".join([
-                "import mlflow, mlflow_carbon",
-                "mlflow_carbon.autolog()",
-                f"run = mlflow.start_run(run_id={run.info.run_id!r})",
-                "assert mlflow_carbon.snapshot() is None",
-            ])
-            work(1)
-            subprocess.run([sys.executable, "-c", code], check=True)
-            work(0.5)
-        """,
-        run_env,
-    )
-    (run,) = runs(run_env)
-    assert len(_footprint(run, run_env)["segments"]) == 1
 
 
 def test_the_kill_switch_measures_nothing(run_env):
@@ -341,7 +184,7 @@ def test_track_measures_a_named_run_and_joins_autolog(run_env):
     )
     found = by_name(run_env)
     assert found["client"].data.metrics["carbon/energy_kwh"] > 0
-    assert len(_footprint(found["fluent"], run_env)["segments"]) == 1
+    assert len(footprint_of(found["fluent"], run_env)["segments"]) == 1
 
 
 def test_the_environment_variable_alone_measures(run_env, installed_plugin):
@@ -377,88 +220,6 @@ def test_a_moved_mlflow_gives_one_warning(run_env):
     assert run.info.status == "FINISHED"
 
 
-def _started(body, env, *, is_ready=True):
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORK) + textwrap.dedent(body)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    if is_ready:
-        assert process.stdout.readline().strip() == "ready"
-    return process
-
-
-def _command(arguments, env):
-    return subprocess.run(
-        [sys.executable, "-m", "mlflow_carbon", *arguments],
-        env=env,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def _footprint(run, env):
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
-    path = Path(client.download_artifacts(run.info.run_id, "carbon/footprint.json"))
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_changing_settings_leaves_no_threads_behind(run_env):
-    """Blocks with other zones share one meter; other sensor settings replace it and its threads end."""
-    script(
-        """
-        def count_ours():
-            return sum(t.name.startswith("mlflow-carbon") for t in threading.enumerate())
-
-        for zone in ("FR", "DE", "FR", "DE"):
-            with mlflow_carbon.track(zone=zone) as block:
-                work(0.1)
-            assert block.footprint.zone == zone
-        assert count_ours() == 2, count_ours()
-        for power_w in (50, 60, 50, 60):
-            with mlflow_carbon.track(cpu_power_w=power_w, ram_power_w=0) as block:
-                work(0.3)
-            assert mlflow_carbon.flush()
-            assert block.footprint.energy_kwh * 3.6e6 <= power_w * block.footprint.duration_s, power_w
-        end = time.monotonic() + 10
-        while count_ours() > 2 and time.monotonic() < end:
-            time.sleep(0.05)
-        assert count_ours() == 2, count_ours()
-        """,
-        run_env,
-    )
-
-
-def test_a_child_process_knows_every_run_around_it(run_env):
-    """A subprocess that adopts the outer of two nested runs does not measure it again either."""
-    script(
-        """
-        import subprocess
-        mlflow_carbon.autolog()
-        with mlflow.start_run(run_name="outer") as outer, mlflow.start_run(nested=True):
-            code = "; ".join([
-                "import mlflow, mlflow_carbon",
-                "mlflow_carbon.autolog()",
-                f"run = mlflow.start_run(run_id={outer.info.run_id!r})",
-                "assert mlflow_carbon.snapshot() is None",
-            ])
-            work(0.5)
-            subprocess.run([sys.executable, "-c", code], check=True)
-            work(0.5)
-        """,
-        run_env,
-    )
-    assert len(_footprint(by_name(run_env)["outer"], run_env)["segments"]) == 1
-
-
 def test_a_run_that_is_measured_ends_though_measuring_was_switched_off(run_env):
     """What is switched off is the measuring of new runs: the end of this one is still seen."""
     script(
@@ -474,109 +235,8 @@ def test_a_run_that_is_measured_ends_though_measuring_was_switched_off(run_env):
         run_env,
     )
     found = by_name(run_env)
-    assert _footprint(found["on"], run_env)["total"]["duration_s"] < 3
+    assert footprint_of(found["on"], run_env)["total"]["duration_s"] < 3
     assert not [k for k in found["off"].data.metrics if k.startswith("carbon/")]
-
-
-def test_figures_of_a_thread_that_trains_past_the_end_of_main_are_stored(run_env):
-    """The time that the exit may take begins when the last thread is done, not with the end of the script."""
-    script(
-        """
-        mlflow_carbon.autolog()
-        def train():
-            with mlflow.start_run(run_name="thread"):
-                work(12)
-        threading.Thread(target=train).start()
-        """,
-        run_env,
-    )
-    (run,) = runs(run_env)
-    assert run.data.metrics["carbon/energy_kwh"] > 0
-    assert run.data.tags["carbon.verdict"] == "ok"
-
-
-def test_an_interrupt_belongs_to_the_user(run_env):
-    """Ctrl-C, or a notebook's stop button: the run fails or goes on as without us, and keeps its figures."""
-    script(
-        """
-        import signal
-        def interrupt():
-            time.sleep(1.5)
-            os.kill(os.getpid(), signal.SIGINT)
-        mlflow_carbon.autolog()
-        threading.Thread(target=interrupt).start()
-        try:
-            with mlflow.start_run(run_name="stopped"), mlflow_carbon.phase("forward"):
-                work(60)
-        except KeyboardInterrupt:
-            pass
-        mlflow.start_run(run_name="cells")
-        threading.Thread(target=interrupt).start()
-        try:
-            work(60)
-        except KeyboardInterrupt:
-            pass
-        work(1)
-        mlflow.end_run()
-        """,
-        run_env,
-    )
-    found = by_name(run_env)
-    assert {name: run.info.status for name, run in found.items()} == {
-        "stopped": "FAILED",
-        "cells": "FINISHED",
-    }
-    for run in found.values():
-        assert run.data.metrics["carbon/energy_kwh"] > 0
-        assert run.data.tags["carbon.verdict"] == "ok"
-    assert _footprint(found["cells"], run_env)["total"]["duration_s"] > 2.4
-
-
-def test_ranks_of_one_node_are_counted_once(run_env):
-    """Four processes that join one run at the same moment measure it once: the machine has one energy."""
-    rank = """
-        mlflow_carbon.autolog()
-        while time.monotonic() < float(os.environ["GO"]):
-            time.sleep(0.001)
-        with mlflow.start_run(run_id=os.environ["RUN"]):
-            work(3)
-            print(mlflow_carbon.snapshot() is not None, flush=True)
-            time.sleep(2)
-            """
-    made = script(
-        """
-        client = mlflow.MlflowClient()
-        print(client.create_run("0").info.run_id)
-        """,
-        run_env,
-    )
-    run_id = made.stdout.strip()
-    joined = run_env | {"RUN": run_id, "GO": str(time.monotonic() + 15)}
-    ranks = [_started(rank, joined, is_ready=False) for _ in range(4)]
-    told = sorted(process.communicate(timeout=120)[0].strip() for process in ranks)
-    assert told == ["False", "False", "False", "True"]
-    (run,) = [run for run in runs(run_env) if run.info.run_id == run_id]
-    (segment,) = _footprint(run, run_env)["segments"]
-    assert 4.5 < segment["duration_s"] < 15
-    assert "carbon.shared" not in run.data.tags
-
-
-def test_a_forked_child_ends_at_sigterm_as_ever(run_env):
-    """Our handler is for the process that measures; a child of fork has the default action again."""
-    script(
-        """
-        import signal
-        mlflow_carbon.autolog()
-        with mlflow.start_run():
-            work(0.3)
-            assert callable(signal.getsignal(signal.SIGTERM))
-            pid = os.fork()
-            if pid == 0:
-                os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)
-            assert os.waitpid(pid, 0)[1] == 0
-        """,
-        run_env,
-    )
 
 
 def test_blocks_and_the_runs_around_them_do_not_share_the_machine(run_env):
@@ -625,6 +285,6 @@ def test_no_verb_raises_or_floods_whatever_it_is_given(run_env):
         run_env,
     )
     (run,) = runs(run_env)
-    assert _footprint(run, run_env)["total"]["functional_units"] == 3
+    assert footprint_of(run, run_env)["total"]["functional_units"] == 3
     assert "count of" in run.data.tags["carbon.error"]
     assert run.data.metrics["carbon/step/energy_kwh"] > 0

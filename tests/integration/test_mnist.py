@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.test_autolog import runs
+from tests.scripts import runs
 from tests.servers import free_port, server, stop
 
 pytestmark = pytest.mark.slow

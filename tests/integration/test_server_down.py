@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.integration.test_autolog import WORK, _command, runs
+from tests.scripts import WORK, command, runs
 from tests.servers import free_port, server, stop
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ print("trained", flush=True)
         assert child.stderr is not None
         assert "mlflow-carbon recover" in child.stderr.read()
     with server(tracking_uri, tmp_path, port):
-        done = _command(["recover"], env)
+        done = command(["recover"], env)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "stored" in done.stdout
     (run,) = runs(run_env)
@@ -92,7 +92,7 @@ import time; time.sleep(0.3)
 os._exit(9)
 """
     subprocess.run([sys.executable, "-c", code], env=env, check=False)
-    done = _command(["recover"], env)
+    done = command(["recover"], env)
     assert done.returncode == 1
     assert "failed: could not" in done.stdout
     assert "Traceback" not in done.stderr

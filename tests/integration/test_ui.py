@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tests.integration.test_autolog import runs, script
+from tests.scripts import runs, script
 from tests.servers import free_port, server
 
 pytestmark = pytest.mark.slow
