@@ -31,6 +31,7 @@ Tail = list[tuple[str, int, int]]
 OTHER = "other"
 _MOST = 12  # phases with a power of their own; further ones share what `other` gets
 _EXACT = 0.5  # of a phase's energy was read while it was alone
+_NO_PHASE = slices(())
 _TOO_WIDE = 0.25  # a standard error above this share of the energy is little better than a guess
 
 
@@ -128,9 +129,11 @@ class PhaseBook:
             self._time_ns[name] = self._time_ns.get(name, 0) + time_ns
             index = self._index_of(name)
             times_ns[index] = times_ns.get(index, 0) + time_ns
-        stays = None if tail is None else [(self._index_of(name), a, b) for name, a, b in tail]
-        self._see(stays or [])
-        now = None if stays is None else slices(stays)
+        now = None if tail is None else _NO_PHASE
+        if tail:
+            stays = [(self._index_of(name), a, b) for name, a, b in tail]
+            now = slices(stays)
+            self._see(stays)
         news: dict[str, list[Interval]] = {sensor: [] for sensor in self._meters}
         for part in parts:
             if part.channel in self._sensors:
@@ -161,13 +164,23 @@ class PhaseBook:
         return PhaseTable(rows=(*rows, other), lags_s=lags_s)
 
     def _stays_s(self) -> list[float]:
-        """How long each phase stays on average: its time in the tails over how many stays began there."""
+        """How long each phase stays on average: its time in the tails over how many stays began there.
+
+        Readings in step with the training see the same piece of it again and again. But no phase can have
+        had more stays than there were entries of all phases: each goes on at most once after another.
+        """
+        entries = max(1, sum(self._entries.values()))
+        times_ns = self._time_ns | {OTHER: self._rest_ns()}
         found = []
         for name, index in self._index.items():
             us, begun = self._seen.get(index, (0, 0))
-            stays = max(1, self._entries.get(name, 1))
-            found.append(us / begun / 1e6 if begun else self._time_ns.get(name, 0) / stays / NS_PER_S)
+            least_s = times_ns.get(name, 0) / NS_PER_S / entries
+            found.append(max(us / begun / 1e6 if begun else 0.0, least_s))
         return found
+
+    def _rest_ns(self) -> int:
+        """Time of no phase, and of those named `other`."""
+        return max(0, self._total_ns - sum(t for n, t in self._time_ns.items() if n != OTHER))
 
     def _see(self, stays: Sequence[tuple[int, int, int]]) -> None:
         left_us, all_begun = EDGES_US[-1], 0
@@ -188,8 +201,7 @@ class PhaseBook:
     def _rest(self, rest: _Figure, total_uj: int) -> list[PhaseRow]:
         """Rows of the phases beyond the first ones, shared out by time, and of `other`, the last."""
         times_ns = {n: t for n, t in self._time_ns.items() if n not in self._index}
-        own_ns = self._total_ns - sum(t for n, t in self._time_ns.items() if n != OTHER)
-        times_ns[OTHER] = max(0, own_ns)
+        times_ns[OTHER] = self._rest_ns()
         if len(times_ns) == 1:
             return [self._row(OTHER, rest, total_uj, times_ns[OTHER])]
         energies = _apportion(rest.energy_uj, list(times_ns.values()))

@@ -7,8 +7,8 @@ sampler may read them in the middle of a mark, so readings are only ever allowed
 from __future__ import annotations
 
 import sys
-import threading
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,27 +80,31 @@ class PhaseClock:
 
     def enter(self, name: str) -> None:
         """Start a phase; the one around it is paused."""
-        name = str(name)  # whatever a user calls it must not break the sampler or the journal
+        if type(name) is not str:
+            name = str(name)  # whatever a user calls it must not break the sampler or the journal
         now_ns = self._now_ns()
-        ident = threading.get_ident()
-        times = self._threads.get(ident)
+        times = self._threads.get(get_ident())
         if times is None:
-            times = self._threads[ident] = _ThreadTimes()
+            times = self._threads[get_ident()] = _ThreadTimes()
         times.book(now_ns)
-        times.totals_ns.setdefault(name, 0)
-        times.entries[name] = times.entries.get(name, 0) + 1
+        if name in times.entries:
+            times.entries[name] += 1
+        else:
+            times.totals_ns.setdefault(name, 0)
+            times.entries[name] = 1
         times.stack.append(name)
         times.marks.append((now_ns, name))
 
     def leave(self) -> None:
         """End the innermost phase of this thread; the one around it goes on."""
         now_ns = self._now_ns()
-        times = self._threads.get(threading.get_ident())
+        times = self._threads.get(get_ident())
         if times is None or not times.stack:
             return
-        times.book(now_ns)
-        times.stack.pop()
-        times.marks.append((now_ns, times.stack[-1] if times.stack else None))
+        stack = times.stack
+        gone_ns, times.since_ns = now_ns - times.since_ns, now_ns  # as `book` does, with one call less
+        times.totals_ns[stack.pop()] += gone_ns
+        times.marks.append((now_ns, stack[-1] if stack else None))
 
     def since_last(self, now_ns: int) -> dict[str, int]:
         """Nanoseconds per phase since the last call, up to `now_ns`, open phases included."""
