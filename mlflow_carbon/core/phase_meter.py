@@ -84,9 +84,7 @@ class PhaseMeter:
         self._channels = channels
         self._fit = PowerFit() if is_fitted else None
         self._alone_uj: dict[int, int] = {}
-        self._by_time_uj: dict[int, float] = {}
-        self._mixed_ns: dict[int, int] = {}
-        self._mixed_uj = 0
+        self._mixed = _Mixed()
         self._before: Slices | None = slices(())
         self._has_told = False
         self._open = _Stretch()
@@ -111,23 +109,24 @@ class PhaseMeter:
 
     def shares(self, stays_s: Sequence[float]) -> Shares:
         """Energy of each phase, of which a stay takes so long on average."""
-        phases = len(stays_s)
-        by_time = tuple(self._by_time_uj.get(j, 0.0) for j in range(phases))
+        phases = range(len(stays_s))
+        mixed = self._mixed.with_(self._open)  # a channel may not have told of the last readings
+        by_time = tuple(mixed.by_time_uj.get(j, 0.0) for j in phases)
         by_power, errors = by_time, tuple(_GUESS * uj for uj in by_time)
-        fit = self._fit.solve(phases) if self._fit is not None and self._mixed_uj else None
-        if fit is not None:
-            times_s = [self._mixed_ns.get(j, 0) / NS_PER_S for j in range(phases)]
-            drawn = [p * t for p, t in zip(fit.powers_w, times_s, strict=True)]
-            scale = self._mixed_uj / math.fsum(drawn) if any(drawn) else 0.0
-            by_power = tuple(scale * j for j in drawn)
+        fit = self._fit.solve(len(phases)) if self._fit is not None and mixed.energy_uj else None
+        if fit is not None and any(fit.powers_w):
+            times_s = [mixed.times_ns.get(j, 0) / NS_PER_S for j in phases]
+            drawn_j = math.fsum(p * t for p, t in zip(fit.powers_w, times_s, strict=True))
+            scale = mixed.energy_uj / drawn_j if drawn_j else 0.0
+            by_power = tuple(scale * p * t for p, t in zip(fit.powers_w, times_s, strict=True))
             blur_w = _blur_w(fit, times_s)
             errors = tuple(
-                min(float(self._mixed_uj), scale * t * math.hypot(e, blur_w / max(stay_s, _SHORTEST_S)))
+                min(float(mixed.energy_uj), scale * t * math.hypot(e, blur_w / max(stay_s, _SHORTEST_S)))
                 for e, t, stay_s in zip(fit.errors_w, times_s, stays_s, strict=True)
             )
         return Shares(
-            alone_uj=tuple(self._alone_uj.get(j, 0) for j in range(phases)),
-            mixed_uj=self._mixed_uj,
+            alone_uj=tuple(self._alone_uj.get(j, 0) for j in phases),
+            mixed_uj=mixed.energy_uj,
             by_power_uj=by_power,
             by_time_uj=by_time,
             errors_uj=errors,
@@ -136,18 +135,13 @@ class PhaseMeter:
 
     def _book(self, stretch: _Stretch, before: Slices | None) -> None:
         """Add the energy to the phase that was alone, or to what is shared out."""
-        whole_ns = max(1, sum(stretch.times_ns.values()))
-        longest = max(stretch.times_ns, key=stretch.times_ns.__getitem__, default=0)
-        if before is not None and stretch.times_ns.get(longest, 0) >= _ALONE * whole_ns:
-            first = longest * STRIDE + 1
+        alone = stretch.alone()
+        if alone is not None and before is not None:
+            first = alone * STRIDE + 1
             if sum(before.get(first + i, 0) for i in range(SLICES)) >= _ALONE * EDGES_US[-1]:
-                self._alone_uj[longest] = self._alone_uj.get(longest, 0) + stretch.energy_uj
+                self._alone_uj[alone] = self._alone_uj.get(alone, 0) + stretch.energy_uj
                 return
-        self._mixed_uj += stretch.energy_uj
-        for phase, time_ns in stretch.times_ns.items():
-            self._mixed_ns[phase] = self._mixed_ns.get(phase, 0) + time_ns
-            by_time = stretch.energy_uj * time_ns / whole_ns
-            self._by_time_uj[phase] = self._by_time_uj.get(phase, 0.0) + by_time
+        self._mixed.add(stretch)
 
 
 def _blur_w(fit: Fit, times_s: Sequence[float]) -> float:
@@ -187,6 +181,12 @@ class _Stretch:
             self.energy_uj += part.energy_uj
             self.covered_ns[part.channel] = self.covered_ns.get(part.channel, 0) + part.duration_ns
 
+    def alone(self) -> int | None:
+        """The phase that had all of the time, if there is one."""
+        longest = max(self.times_ns, key=self.times_ns.__getitem__, default=0)
+        is_alone = self.times_ns.get(longest, 0) >= _ALONE * max(1, sum(self.times_ns.values()))
+        return longest if is_alone else None
+
     def is_over(self, channels: int) -> bool:
         """Whether every channel has told, or is not waited for any longer."""
         return len(self.covered_ns) >= channels or self.is_broken or self.readings >= _PATIENCE
@@ -196,6 +196,36 @@ class _Stretch:
         return not self.is_broken and all(
             abs(ns - self.duration_ns) <= _SLACK_NS for ns in self.covered_ns.values()
         )
+
+
+class _Mixed:
+    """Energy of readings with several phases, its time by phase, and what each would get by time."""
+
+    __slots__ = ("by_time_uj", "energy_uj", "times_ns")
+
+    def __init__(self) -> None:
+        self.energy_uj = 0
+        self.times_ns: dict[int, int] = {}
+        self.by_time_uj: dict[int, float] = {}
+
+    def add(self, stretch: _Stretch) -> None:
+        """Take one stretch."""
+        self.energy_uj += stretch.energy_uj
+        whole_ns = max(1, sum(stretch.times_ns.values()))
+        for phase, time_ns in stretch.times_ns.items():
+            self.times_ns[phase] = self.times_ns.get(phase, 0) + time_ns
+            by_time_uj = stretch.energy_uj * time_ns / whole_ns
+            self.by_time_uj[phase] = self.by_time_uj.get(phase, 0.0) + by_time_uj
+
+    def with_(self, stretch: _Stretch) -> _Mixed:
+        """The same with a stretch that may go on."""
+        if not stretch.covered_ns:
+            return self
+        more = _Mixed()
+        more.energy_uj = self.energy_uj
+        more.times_ns, more.by_time_uj = dict(self.times_ns), dict(self.by_time_uj)
+        more.add(stretch)
+        return more
 
 
 def _features(times_ns: Mapping[int, int], before: Slices, now: Slices) -> list[tuple[int, float]]:

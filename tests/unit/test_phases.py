@@ -202,6 +202,23 @@ def test_a_dead_channel_does_not_hold_up_the_others():
     assert row.energy_j == 4000
 
 
+def test_the_last_reading_of_one_channel_counts_though_another_has_not_told():
+    """Two GPUs told twice, then only the first: its 50 J belong to the run's table, too."""
+    second = fake_channel("1")
+    life = Life(COUNTER, second)
+    for channels in ((COUNTER, second), (COUNTER, second), (COUNTER,)):
+        start_ns, life.now_ns = life.now_ns, life.now_ns + S
+        parts = [
+            Interval(
+                channel=c.id, start_ns=start_ns, end_ns=life.now_ns, energy_uj=50_000_000, case=Case.NORMAL
+            )
+            for c in channels
+        ]
+        life.book.add(parts, {"forward": S}, duration_ns=S, tail=ONLY["forward"])
+    assert life.rows()["forward"].energy_j == 250
+    assert life.rows()["forward"].energy_j == 250  # asking changes nothing
+
+
 def test_a_gap_is_no_energy():
     """An interval without energy ends what went before and adds nothing."""
     life = Life()
