@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.energy import Ledger
 from mlflow_carbon.core.intervals import GAUGE_GAP_NS
-from mlflow_carbon.core.phases import PhaseBook, PhaseRow
-from mlflow_carbon.core.series import Channel, Component, EnergySeries, Tick
+from mlflow_carbon.core.phases import PhaseBook
 from mlflow_carbon.core.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from mlflow_carbon.core.phases import PhaseTable, Tail
+    from mlflow_carbon.core.series import Channel, EnergySeries, Interval, Tick
 
 __all__ = ["Recording", "Snapshot", "StepMark", "point_period_s"]
 
@@ -101,8 +103,7 @@ class Recording:
             wall_offset_ns=wall_offset_ns,
             gauge_gap_ns=max(GAUGE_GAP_NS, round(_GAP_PERIODS * period_s * NS_PER_S)),
         )
-        self._parts = {c.id for c in channels if c.component is not Component.NODE}
-        self._phases = PhaseBook()
+        self._phases = PhaseBook(channels)
         self._last_ns = start_ns
         self._next_s: float = _FIRST_PERIOD_S
         self._last_point: Snapshot | None = None
@@ -113,16 +114,28 @@ class Recording:
         self._marks.append((t_ns, step))
 
     def add(
-        self, tick: Tick, phases_ns: Mapping[str, int] | None = None, *, end_ns: int | None = None
+        self,
+        tick: Tick,
+        phases_ns: Mapping[str, int] | None = None,
+        *,
+        tail: Tail | None = None,
+        end_ns: int | None = None,
     ) -> tuple[Snapshot | None, list[StepMark]]:
-        """Take one tick; return the snapshot that is due, if any, and the marks it resolves."""
+        """Take one tick; return the snapshot that is due, if any, and the marks it resolves.
+
+        Args:
+            tick: The readings.
+            phases_ns: Time of each phase since the tick before.
+            tail: Phases just before the tick; None: not known.
+            end_ns: End of the span where it is known.
+        """
         self.ticks += 1
         self.wall_offset_ns = tick.t_wall_ns - tick.t_mono_ns
         self._ledger.anchor(self.wall_offset_ns)
         before = self._ledger.series(self._last_ns) if self._marks else None
-        energy_uj = self._book(tick, end_ns)
+        parts = self._book(tick, end_ns)
         stop_ns = tick.t_mono_ns if end_ns is None else min(tick.t_mono_ns, end_ns)
-        self._phases.add(phases_ns or {}, energy_uj=energy_uj, duration_ns=max(0, stop_ns - self._last_ns))
+        self._phases.add(parts, phases_ns or {}, duration_ns=max(0, stop_ns - self._last_ns), tail=tail)
         steps = self._resolve(before, stop_ns) if before is not None else []
         self._last_ns = max(self._last_ns, stop_ns)
         return self._due(stop_ns), steps
@@ -154,19 +167,19 @@ class Recording:
         """Set how often each phase has been entered so far."""
         self._phases.count(entries)
 
-    def phases(self, period_s: float) -> tuple[PhaseRow, ...]:
-        """Time and energy per phase so far; empty without phases."""
-        return self._phases.rows(period_s)
+    def phases(self) -> PhaseTable:
+        """Time and energy per phase so far."""
+        return self._phases.table()
 
-    def _book(self, tick: Tick, end_ns: int | None) -> int:
-        energy_uj = 0
+    def _book(self, tick: Tick, end_ns: int | None) -> list[Interval]:
+        parts = []
         for sample in tick.samples:
             if sample.error is not None and self._ledger.knows(sample.channel):
                 self.errors[sample.channel] = self.errors.get(sample.channel, 0) + 1
             part = self._ledger.add(sample, end_ns=end_ns)
-            if part is not None and part.energy_uj is not None and part.channel in self._parts:
-                energy_uj += part.energy_uj
-        return energy_uj
+            if part is not None:
+                parts.append(part)
+        return parts
 
     def _resolve(self, before: EnergySeries, stop_ns: int) -> list[StepMark]:
         after = self._ledger.series(stop_ns)

@@ -176,18 +176,27 @@ def _verdict_text(footprint: RunFootprint) -> str:
 def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:
     if not phases:
         return []
-    lines = ["", _row("Phase", "Time", "Energy", "Share", "Confidence"), "| --- | --- | --- | --- | --- |"]
+    head = _row("Phase", "Time", "Energy", "Share", "Error", "Confidence")
+    lines = ["", head, "| --- | --- | --- | --- | --- | --- |"]
     lines += [
         _row(
             _cell(row.phase),
             f"{row.time_s:.1f} s",
             _only(j_to_kwh(row.energy_j), describe_energy),
             f"{100 * row.energy_ratio:.1f} %",
+            _error_text(row.energy_error_ratio),
             row.confidence,
         )
         for row in phases
     ]
     return lines
+
+
+def _error_text(ratio: float | None) -> str:
+    """A standard error in percent: that of an estimate has no more than two digits that mean anything."""
+    if ratio is None:
+        return "none"
+    return f"± {100 * ratio:.1f} %" if ratio < 0.0995 else f"± {min(100, round(100 * ratio))} %"  # noqa: PLR2004 - shown as 10
 
 
 def _row(*cells: str) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.core.phases import METHOD
 from mlflow_carbon.core.report import note
 from mlflow_carbon.core.rules import judge
 from mlflow_carbon.core.totals import combine, count_units
@@ -97,7 +96,7 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
     segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples), *later]
     whole = combine([s.footprint for s in segments])
     snapshot = ending.recording.close(ending.end_ns)
-    rows = ending.recording.phases(ending.period_s)
+    phases = ending.recording.phases()
     # Not before the summary of another segment, whose host's clock may be ahead: the latest is what is shown.
     t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in others), 0)
     facts = {
@@ -111,8 +110,8 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
         samples: publish.samples_bytes(records),
         "intensity.json": publish.json_bytes(publish.intensity_document(ending.costing.intensity)),
     }
-    if rows:
-        files["phases.json"] = publish.json_bytes(publish.phases_document(rows, METHOD))
+    if phases.rows:
+        files["phases.json"] = publish.json_bytes(publish.phases_document(phases))
     if ending.environment is not None:
         files["environment.json"] = publish.json_bytes(ending.environment)
     return [
@@ -124,7 +123,7 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
         ),
         Tags(publish.end_tags(whole, ending.troubles, shared=ending.shared)),
         *(File(name, content) for name, content in files.items()),
-        Note(note(whole, rows, findings)),
+        Note(note(whole, phases.rows, findings)),
     ]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from mlflow_carbon.core.phases import Tail
     from mlflow_carbon.core.recording import Recording, Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries, Tick
     from mlflow_carbon.journal import Journal
@@ -157,15 +158,15 @@ class Session:
         with self._lock:
             if self.recording is None:
                 self._open(discovery)
-            phases_ns = self.phases.since_last(min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns))
+            upto_ns = min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns)
+            phases_ns, tail = self.phases.since_last(upto_ns), self.phases.tail(upto_ns)
             record = tick_record(tick)
-            if phases_ns:
-                record["ph"] = phases_ns  # nanoseconds of each phase since the last tick
-                record["pe"] = self.phases.entries()  # how often each has been entered so far
+            if phases_ns or tail != []:  # ns since the last tick, entries so far, `core.phases.Tail`
+                record |= {"ph": phases_ns, "pe": self.phases.entries(), "pt": tail}
             if self.units:
                 record["u"] = dict(self.units)  # functional units so far
             self.journal.append("tick", **record)
-            self._fold(tick, phases_ns)
+            self._fold(tick, phases_ns, tail)
         ended = self.ended
         if ended is not None and tick.t_mono_ns >= ended.mono_ns:
             self._ask(discovery)
@@ -245,11 +246,11 @@ class Session:
             absences=list(self.absences),
         )
 
-    def _fold(self, tick: Tick, phases_ns: dict[str, int]) -> None:
+    def _fold(self, tick: Tick, phases_ns: dict[str, int], tail: Tail | None) -> None:
         if self.recording is None:
             return
         self.recording.count_entries(self.phases.entries())
-        snapshot, marks = self.recording.add(tick, phases_ns, end_ns=self.end_ns)
+        snapshot, marks = self.recording.add(tick, phases_ns, tail=tail, end_ns=self.end_ns)
         if snapshot is not None:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)

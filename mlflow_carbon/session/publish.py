@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mlflow_carbon.core.carbon import IntensitySeries
-    from mlflow_carbon.core.phases import PhaseRow
+    from mlflow_carbon.core.phases import PhaseTable
     from mlflow_carbon.core.recording import Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries
 
@@ -48,6 +48,7 @@ __all__ = [
 ]
 
 PROVISIONAL = "provisional"
+_PHASE_METHOD = "readings inside one phase as they are; the rest by least squares of energy on phase time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +235,14 @@ def footprint_document(run_id: str, segments: Sequence[Segment], facts: Mapping[
     }
 
 
-def phases_document(rows: Iterable[PhaseRow], method: str) -> dict[str, Any]:
+def phases_document(table: PhaseTable) -> dict[str, Any]:
     """`phases.json`."""
-    return {"schema": SCHEMA, "method": method, "phases": [row.as_dict() for row in rows]}
+    return {
+        "schema": SCHEMA,
+        "method": _PHASE_METHOD,
+        "meter_lag_s": dict(table.lags_s),
+        "phases": [row.as_dict() for row in table.rows],
+    }
 
 
 def intensity_document(series: IntensitySeries) -> dict[str, Any]:

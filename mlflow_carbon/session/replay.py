@@ -170,7 +170,9 @@ def _take_tick(state: Replay, record: Mapping[str, Any], end: Mapping[str, Any] 
     state.units = record.get("u", state.units)
     end_ns = end["end_mono_ns"] if end is not None else None
     state.recording.count_entries(record.get("pe", {}))
-    snapshot, marks = state.recording.add(tick_from(record), record.get("ph"), end_ns=end_ns)
+    snapshot, marks = state.recording.add(
+        tick_from(record), record.get("ph"), tail=record.get("pt", []), end_ns=end_ns
+    )
     if snapshot is not None:
         state.snapshots.append(snapshot)
     state.marks.extend(marks)

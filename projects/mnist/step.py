@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AMP",
+    "BITS",
     "LeNet",
     "Samples",
     "State",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+BITS = {"off": 32, "bf16": 16, "fp16": 16}
 _EVALUATION_BATCH = (
     250  # larger ones cost up to seven times more: glibc hands each big activation back to the kernel
 )

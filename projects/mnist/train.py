@@ -57,7 +57,8 @@ def train(config: Config) -> int:
             test_loss, accuracy = step.evaluate(state, testing)
             values = {"train/loss": loss, "train/lr": lr, "test/loss": test_loss, "test/accuracy": accuracy}
             save(folder / "last.pt", state, config, epoch=epoch, values=values)
-            log.epoch(epoch, values, images=len(training))
+            context = {"train/batch_size": config.batch_size, "train/precision_bits": step.BITS[amp]}
+            log.epoch(epoch, values | context, images=len(training))
         log.model(state.model, dtype="uint8", shape=(28, 28))
     return log.finish()
 

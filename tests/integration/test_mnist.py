@@ -53,6 +53,8 @@ def test_offline_it_trains_on_digits_and_says_so(offline, tmp_path):
     assert metrics["carbon/energy_kwh"] > metrics["train/energy_kwh"] > 0
     assert metrics["train/images_per_j"] == pytest.approx(1437 / (metrics["train/energy_kwh"] * 3.6e6))
     assert metrics.keys() >= {"train/loss", "test/loss", "train/lr", "train/peak_memory_mib"}
+    bits = 32 if run.data.params["amp_used"] == "off" else 16
+    assert (metrics["train/batch_size"], metrics["train/precision_bits"]) == (64, bits)
     assert metrics.keys() >= {"train/emissions_gco2e", "train/amp_probe_ratio", "carbon/step/energy_kwh"}
     assert done.stdout.startswith("epoch 1: loss ")
     assert f"run        {run.info.run_id}" in done.stdout

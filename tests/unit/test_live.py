@@ -205,7 +205,10 @@ def test_a_phase_may_be_called_anything(tmp_path, name):
     assert span.session.journal.trouble is None
     assert _records(span, "tick")[1]["ph"] == {str(name): 10**9, "forward": 10**9}
     assert span.session.recording is not None
-    assert [r.phase for r in span.session.recording.phases(1.0)] == [*sorted([str(name), "forward"]), "other"]
+    assert [r.phase for r in span.session.recording.phases().rows] == [
+        *sorted([str(name), "forward"]),
+        "other",
+    ]
 
 
 def test_a_journal_that_refuses_does_not_end_the_measurement(tmp_path):

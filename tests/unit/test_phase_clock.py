@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_carbon.session.phase_clock import PhaseClock
+from mlflow_carbon.session.phase_clock import PhaseClock, wait_for_device
 
 
 class Clock:
@@ -220,3 +222,81 @@ def test_readings_add_up_to_the_own_times_of_a_simple_stack(marks):
             assert ns > 0
             total[name] = total.get(name, 0) + ns
     assert total == {name: ns for name, ns in expected.items() if ns}
+
+
+MS = 10**6
+
+
+def test_a_reading_of_a_moment_in_the_past_leaves_out_what_came_after():
+    """Asked 12 ms after the moment: forward had 5 of its 8 ms by then, and the next reading brings the other 3."""
+    phases, clock = _clock()
+    phases.enter("forward")
+    moment = clock.later(5 * MS)
+    clock.later(3 * MS)
+    phases.leave()
+    phases.enter("update")
+    clock.later(9 * MS)
+    phases.leave()
+    assert phases.since_last(moment) == {"forward": 5 * MS}
+    assert phases.since_last(clock.now) == {"forward": 3 * MS, "update": 9 * MS}
+
+
+def test_the_tail_holds_the_stays_of_the_last_200_ms():
+    """150 ms of loading, 30 ms of nothing, 100 ms of forward that goes on: loading's first 80 ms are too long ago."""
+    phases, clock = _clock()
+    phases.enter("load")
+    clock.later(150 * MS)
+    phases.leave()
+    clock.later(30 * MS)
+    phases.enter("forward")
+    now = clock.later(100 * MS)
+    clock.later(7 * MS)
+    phases.leave()
+    assert phases.tail(now) == [("forward", 100_000, 0), ("load", 200_000, 130_000)]
+    assert phases.tail(now + 400 * MS) == []
+
+
+def test_the_tail_goes_on_with_the_phase_around():
+    """An evaluation of 10 ms within an epoch: the epoch before it and after it."""
+    phases, clock = _clock()
+    phases.enter("epoch")
+    clock.later(20 * MS)
+    phases.enter("evaluate")
+    clock.later(10 * MS)
+    phases.leave()
+    assert phases.tail(clock.later(5 * MS)) == [
+        ("epoch", 5_000, 0),
+        ("evaluate", 15_000, 5_000),
+        ("epoch", 35_000, 15_000),
+    ]
+
+
+def test_marks_without_end_have_no_tail():
+    """A phase every microsecond: what was on 200 ms ago is not kept, so nothing is said."""
+    phases, clock = _clock()
+    for _ in range(200):
+        phases.enter("forward")
+        clock.later(1000)
+        phases.leave()
+    assert phases.tail(clock.now) is None
+    assert phases.tail(clock.later(300 * MS)) == []
+
+
+class Cuda:
+    """Counts how often it was waited for."""
+
+    def __init__(self, *, used):
+        self.is_initialized = lambda: used
+        self.waited = 0
+
+    def synchronize(self):
+        self.waited += 1
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_device_is_waited_for_only_where_torch_uses_one(used):
+    """CUDA that was never started is not started by waiting for it."""
+    cuda = Cuda(used=used)
+    wait_for_device({"torch": SimpleNamespace(cuda=cuda)})
+    assert cuda.waited == used
+    wait_for_device({})

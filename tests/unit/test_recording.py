@@ -122,7 +122,7 @@ def test_the_last_tick_counts_up_to_the_end_only():
     assert recording.series(round(1.5 * S)).energy_uj() == 15_000_000
     assert recording.last_ns == round(1.5 * S)
     assert mark.ratio == 1.0
-    assert [(r.phase, r.time_s, r.energy_j) for r in recording.phases(0.1)] == [
+    assert [(r.phase, r.time_s, r.energy_j) for r in recording.phases().rows] == [
         ("forward", 0.5, 5.0),
         ("other", 1.0, 10.0),
     ]
@@ -145,17 +145,18 @@ def test_a_meter_of_the_whole_machine_adds_nothing_to_phases():
     recording = _recording(0, channel(component=Component.NODE))
     for t in range(3):
         recording.add(_tick(t, 100 * t), {"forward": S})
-    assert sum(r.energy_j for r in recording.phases(1)) == 0
+    assert sum(r.energy_j for r in recording.phases().rows) == 0
 
 
 def test_phases_know_how_often_they_were_entered():
     """The count of the clock, not one per reading."""
     recording = _recording()
-    recording.add(_tick(0, 0))
-    recording.add(_tick(8, 80), {"forward": 8 * S})
+    alone = [("forward", 200_000, 0)]
+    recording.add(_tick(0, 0), tail=alone)
+    recording.add(_tick(8, 80), {"forward": 8 * S}, tail=alone)
     recording.count_entries({"forward": 2})
-    row = recording.phases(1.0)[0]
-    assert (row.entries, row.confidence, row.energy_j) == (2, "fair", 80)
+    row = recording.phases().rows[0]
+    assert (row.entries, row.confidence, row.energy_j) == (2, "exact", 80)
 
 
 @st.composite
@@ -182,7 +183,7 @@ def _fold(script):
             snapshot, resolved = recording.add(first, second)
             snapshots.append(snapshot)
             marks += resolved
-    return snapshots, marks, recording.phases(1.0), recording.close(recording.last_ns)
+    return snapshots, marks, recording.phases().rows, recording.close(recording.last_ns)
 
 
 @settings(max_examples=50)

@@ -51,7 +51,7 @@ def _lived(folder):
 def _everything(recording, end_ns):
     return (
         recording.close(end_ns),
-        recording.phases(1.0),
+        recording.phases().rows,
         recording.errors,
         recording.ticks,
         recording.last_ns,

@@ -45,15 +45,21 @@ FOOTPRINT = RunFootprint(
 )
 
 
-def _row(phase, energy_j=32_400.0):
+def _row(phase, energy_j=32_400.0, error_j=324.0):
     return PhaseRow(
-        phase=phase, time_s=45.0, energy_j=energy_j, energy_ratio=0.732, entries=3, confidence="fair"
+        phase=phase,
+        time_s=45.0,
+        energy_j=energy_j,
+        energy_error_j=error_j,
+        energy_ratio=0.732,
+        entries=3,
+        confidence="fitted",
     )
 
 
 def test_the_note_word_for_word():
     """12.3 Wh are 0.0123 kWh; 32 400 J of a phase are 9 Wh; 24.6e-6 g are 0.0246 mg; absent parts have no row."""
-    found = note(FOOTPRINT, [_row("forward"), _row("other", 3600)], ["fake:cpu: 2 of 60 reads failed"])
+    found = note(FOOTPRINT, [_row("forward"), _row("other", 3600, 900)], ["fake:cpu: 2 of 60 reads failed"])
     assert found == dedent("""\
         Energy and carbon: 12.3 Wh (8 to 17.1), 2.46 gCO2e (1.5 to 3.7); modelled, quality L0 <!-- mlflow-carbon -->
 
@@ -70,10 +76,10 @@ def test_the_note_word_for_word():
         | Verdict&emsp; | warn: see the findings below |
         | SCI&emsp; | 0.0246 mgCO2e per image |
 
-        | Phase&emsp; | Time&emsp; | Energy&emsp; | Share&emsp; | Confidence |
-        | --- | --- | --- | --- | --- |
-        | forward&emsp; | 45.0 s&emsp; | 9 Wh&emsp; | 73.2 %&emsp; | fair |
-        | other&emsp; | 45.0 s&emsp; | 1 Wh&emsp; | 73.2 %&emsp; | fair |
+        | Phase&emsp; | Time&emsp; | Energy&emsp; | Share&emsp; | Error&emsp; | Confidence |
+        | --- | --- | --- | --- | --- | --- |
+        | forward&emsp; | 45.0 s&emsp; | 9 Wh&emsp; | 73.2 %&emsp; | ± 1.0 %&emsp; | fitted |
+        | other&emsp; | 45.0 s&emsp; | 1 Wh&emsp; | 73.2 %&emsp; | ± 25 %&emsp; | fitted |
 
         > fake:cpu: 2 of 60 reads failed
         <!-- /mlflow-carbon -->""")
@@ -146,11 +152,11 @@ def test_names_bring_no_markup(name, shown):
 
 @given(st.text())
 def test_any_name_stays_in_its_cell(name):
-    """A phase row has five cells and the note one start and one end, whatever a phase is called."""
+    """A phase row has six cells and the note one start and one end, whatever a phase is called."""
     found = note(FOOTPRINT, [_row(name)])
     (row,) = [line for line in found.split("\n") if "45.0 s" in line and "Wh" in line]
     bare = row.replace("\\\\", "").replace("\\|", "")
-    assert bare.count("|") == 6
+    assert bare.count("|") == 7
     assert found.count(NOTE_START) == found.count(NOTE_END) == 1
 
 
