@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mlflow_carbon.autologging import autolog
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.errors import CarbonError, SettingsError, ZoneError
-    from mlflow_carbon.tracking import count, flush, log_step, phase, snapshot, track
+    from mlflow_carbon.marks import count, flush, log_step, phase, snapshot
+    from mlflow_carbon.tracking import track
     from mlflow_carbon.waiting import Wait, wait_until_clean
 
 __all__ = [
@@ -42,11 +43,11 @@ _HOME = {
     "Wait": "waiting",
     "ZoneError": "errors",
     "autolog": "autologging",
-    "count": "tracking",
-    "flush": "tracking",
-    "log_step": "tracking",
-    "phase": "tracking",
-    "snapshot": "tracking",
+    "count": "marks",
+    "flush": "marks",
+    "log_step": "marks",
+    "phase": "marks",
+    "snapshot": "marks",
     "track": "tracking",
     "wait_until_clean": "waiting",
 }

@@ -37,7 +37,7 @@ BROAD_EXCEPTS = {
     "mlflow_carbon/sensors/background.py:Background._poll": "nobody else would see it in that thread",
     "mlflow_carbon/testing/contract.py:_close_twice": "that it raises is the finding",
     "mlflow_carbon/testing/contract.py:breaches": "that it raises is the finding",
-    "mlflow_carbon/tracking.py:snapshot": "a question in mid-training must not stop it",
+    "mlflow_carbon/marks.py:snapshot": "a question in mid-training must not stop it",
     "mlflow_carbon/tracking.py:track.__enter__": "a block that cannot be measured still runs",
     "mlflow_carbon/tracking.py:track.__exit__": "the block's own error must pass, not ours",
     "mlflow_carbon/worker.py:Worker._run": "one failing job must not stop the others",

@@ -258,8 +258,7 @@ def json_bytes(document: Mapping[str, Any]) -> bytes:
 def samples_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
     """`samples.jsonl.gz`: the journal's readings in the columns of the sample schema.
 
-    The first line holds schema, anchor and channels; every other line is one reading, or what was
-    observed beside power (`facts`).
+    The first line holds schema, anchor and channels; every other line is a reading or `facts` beside it.
     """
     buffer = io.BytesIO()
     # mtime=0: the same readings give the same bytes
