@@ -261,7 +261,8 @@ def test_changing_settings_leaves_no_threads_behind(run_env):
             with mlflow_carbon.track(cpu_power_w=power_w, ram_power_w=0) as block:
                 work(0.3)
             assert mlflow_carbon.flush()
-            assert block.footprint.energy_kwh * 3.6e6 <= power_w * block.footprint.duration_s, power_w
+            most_j = power_w * block.footprint.duration_s * 1.001  # a busy machine is at its design power
+            assert block.footprint.energy_kwh * 3.6e6 <= most_j, power_w
         end = time.monotonic() + 10
         while count_ours() > 2 and time.monotonic() < end:
             time.sleep(0.05)
