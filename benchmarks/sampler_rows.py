@@ -1,0 +1,251 @@
+"""The rows of the table of meters: a goal, its target, what ours does, the verdict, and what the others do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from peer_costs import per_sample_ms, share_percent, slowdown_percent, stage_ms
+from peer_waves import OURS_10_HZ, Case, cell
+from peer_world import OURS, PEERS
+from record import PAGES, median_interval, three
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+HEAD = ("Goal", "What", "Target", OURS, "Verdict", *PEERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        goal: Its number; empty where it only compares.
+        what: What was measured.
+        target: In words; empty where there is none.
+        is_met: None: no verdict.
+        cells: What each tool does, in words.
+    """
+
+    goal: str
+    what: str
+    target: str = ""
+    is_met: bool | None = None
+    cells: Mapping[str, str] = field(default_factory=dict)
+
+    def texts(self) -> tuple[str, ...]:
+        """As `HEAD` names them."""
+        verdict = "" if self.is_met is None else "met" if self.is_met else "**missed**"
+        ours = self.cells.get(OURS, "")
+        return (self.goal, self.what, self.target, ours, verdict, *(self.cells.get(p, "-") for p in PEERS))
+
+
+def short(values: Sequence[float], unit: str) -> str:
+    """Median and range."""
+    if not values:
+        return "failed"
+    return f"{three(median(values))} {unit} ({three(min(values))} to {three(max(values))})"
+
+
+def p95(values: Iterable[float]) -> float:
+    """The value that 95 of 100 do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+
+
+def cost_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """G1 to G4, G8, G9 and G11: what a meter costs."""
+    ours = found[OURS]
+
+    def row(goal: str, what: str, unit: str, limit: float, values: Callable[[Any], list[float]]) -> Row:
+        got = {tool: values(samples) for tool, samples in found.items()}
+        cells = {tool: short(v, unit) for tool, v in got.items() if v or tool == OURS}
+        is_met = bool(got[OURS]) and median(got[OURS]) <= limit
+        return Row(goal=goal, what=what, target=f"<= {limit:g} {unit}", is_met=is_met, cells=cells)
+
+    def of(key: str, scale: float = 1.0) -> Callable[[Any], list[float]]:
+        return lambda samples: [
+            scale * s[key] for s in samples if "error" not in s and s.get(key) is not None
+        ]
+
+    def stage(name: str, key: str) -> Callable[[Any], list[float]]:
+        return lambda samples: stage_ms(samples, name, key)
+
+    return [
+        row(
+            "G1",
+            "CPU of a reading: 2 RAPL zones, 1 GPU, beside a computing main thread",
+            "ms",
+            0.25,
+            per_sample_ms,
+        ),
+        _ratio(
+            "G1 the same, over CodeCarbon's",
+            0.25,
+            per_sample_ms(ours),
+            per_sample_ms(found.get("CodeCarbon", ())),
+        ),
+        _ratio(
+            "G1 the same, over eco2AI's", 1 / 50, per_sample_ms(ours), per_sample_ms(found.get("eco2AI", ()))
+        ),
+        row("G2", "start: CPU of the calling thread", "ms", 50, stage("start", "thread_s")),
+        _ratio(
+            "G2 that over all CPU of CodeCarbon's start",
+            0.1,
+            stage_ms(ours, "start", "thread_s"),
+            stage_ms(found.get("CodeCarbon", ()), "start", "all_s"),
+        ),
+        Row(
+            goal="G2",
+            what="start: CPU of all threads and child processes until it returns",
+            cells={t: short(stage_ms(s, "start", "all_s"), "ms") for t, s in found.items()},
+        ),
+        row("G3", "import: CPU; ours on top of mlflow", "ms", 50, stage("load", "thread_s")),
+        row("G3", "import: modules", "", 60, of("modules")),
+        _heavy(found),
+        row("G4", "time from the call of start to the first reading, wall", "ms", 50, of("first_s", 1000)),
+        row("G8", "a phase mark (Zeus: a window): CPU", "us", 3, of("mark_s", 1e6)),
+        row("G9", "memory at start; ours over mlflow and pynvml", "MB", 10, of("memory_mb")),
+        row("G11", "stop: CPU of the calling thread", "ms", 50, stage("stop", "thread_s")),
+        Row(
+            goal="G11",
+            what="stop: wall",
+            cells={t: short(stage_ms(s, "stop", "wall_s"), "ms") for t, s in found.items()},
+        ),
+    ]
+
+
+def _ratio(what: str, limit: float, ours: Sequence[float], others: Sequence[float]) -> Row:
+    """Ours over a peer's, of each round; the goal is the first word of `what`."""
+    goal, _, text = what.partition(" ")
+    ratios = [a / b for a, b in zip(ours, others, strict=False) if b]
+    is_met = bool(ratios) and median(ratios) <= limit
+    return Row(goal=goal, what=text, target=f"<= {limit:g}", is_met=is_met, cells={OURS: short(ratios, "")})
+
+
+def _heavy(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Row:
+    heavy = {
+        tool: next((s["heavy"] for s in samples if "error" not in s), ["failed"])
+        for tool, samples in found.items()
+    }
+    is_met = not set(heavy[OURS]) & {"pandas", "sklearn", "torch", "subprocess", "failed"}
+    cells = {tool: ", ".join(names) or "none" for tool, names in heavy.items()}
+    return Row(
+        goal="G3", what="import: heavy libraries, subprocess", target="none", is_met=is_met, cells=cells
+    )
+
+
+def share_rows(costs: Mapping[str, Any], pairs: Mapping[str, Any]) -> list[Row]:
+    """G5: own threads, and the slowdown of paired loops."""
+    rows = []
+    for what, limit, samples in (("1 Hz", 0.3, pairs["1 Hz"]), ("10 Hz", 1.0, costs[OURS])):
+        values = share_percent(samples)
+        cells = {OURS: short(values, "%")}
+        if what == "10 Hz":
+            cells |= {
+                f"{t}": short(share_percent(s), "%")
+                for t, s in costs.items()
+                if t in ("CodeCarbon", "carbontracker")
+            }
+        rows.append(
+            Row(
+                goal="G5",
+                what=f"own threads over the process, CPU, at {what}",
+                target=f"<= {limit:g} %",
+                is_met=bool(values) and median(values) <= limit,
+                cells=cells,
+            )
+        )
+    slower = slowdown_percent(dict(pairs))
+    low, high, confidence = median_interval(slower) if slower else (0.0, 0.0, 0.0)
+    text = (
+        f"{three(median(slower))} %, interval {three(low)} to {three(high)} % ({100 * confidence:.0f} %), {len(slower)} pairs"
+        if slower
+        else "failed"
+    )
+    rows.append(
+        Row(
+            goal="G5",
+            what="less work per CPU second of the process, pairs, at 1 Hz",
+            target="<= 0.5 %",
+            is_met=bool(slower) and median(slower) <= 0.5,
+            cells={OURS: text},
+        )
+    )
+    return rows
+
+
+def wave_rows(which: Sequence[Case], results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """G6 in real time: every meter on the same cases."""
+    rows = []
+    for case in which:
+        by_tool = {
+            t: [r for r in results if r["case"] == case.name and r["tool"] == t]
+            for t in (OURS, OURS_10_HZ, *PEERS)
+        }
+        cells = {t: cell(r) for t, r in by_tool.items() if r}
+        judged = by_tool[OURS_10_HZ] or by_tool[OURS]
+        if by_tool[OURS_10_HZ]:
+            cells[OURS] = f"10 Hz: {cells.pop(OURS_10_HZ)}; 1 Hz: {cells[OURS]}"
+        errors = [abs(r["error_ratio"]) for r in judged if r["error_ratio"] is not None]
+        limit = case.limit_ratio
+        is_met = len(errors) == len(judged) and max(errors) <= limit
+        rows.append(
+            Row(
+                goal=case.goal,
+                what=f"real time: {case.name}",
+                target=f"<= {100 * limit:g} %",
+                is_met=is_met,
+                cells=cells,
+            )
+        )
+    return rows
+
+
+def kill_rows(kills: Mapping[str, Mapping[str, Any]], ranks: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """G10 and G13."""
+    page = PAGES / "kill_loop.json"
+    rows = [
+        Row(
+            goal="G10",
+            what="processes that outlive SIGKILL by 3 s",
+            target="0",
+            is_met=not kills[OURS]["orphans"],
+            cells={t: str(len(k["orphans"])) for t, k in kills.items()},
+        ),
+        Row(
+            goal="G10",
+            what="files with what was measured after SIGKILL (4 s in)",
+            target="some",
+            is_met=bool(kills[OURS]["left"]),
+            cells={t: ", ".join(k["left"]) or "none" for t, k in kills.items()},
+        ),
+    ]
+    if page.exists():
+        loop = json.loads(page.read_text(encoding="utf-8"))["raw"]["kills"]
+        losses = [r["loss_s"] for r in loop if r["loss_s"] is not None]
+        bad = sum(bool(r["problems"]) for r in loop)
+        rows.append(
+            Row(
+                goal="G10",
+                what=f"longest loss, and bad records, of {len(loop)} kills (kill_loop.md)",
+                target="<= 5 s, 0",
+                is_met=max(losses) <= 5 and not bad,
+                cells={OURS: f"{three(max(losses))} s, {bad}"},
+            )
+        )
+    times = ranks[OURS]["times"]
+    cells = {t: f"{r['times']:.2f} x" if r["times"] is not None else "failed" for t, r in ranks.items()}
+    rows.append(
+        Row(
+            goal="G13",
+            what="4 ranks on a node: sum of what they tell over the truth (GPU)",
+            target="1 x",
+            is_met=times is not None and abs(times - 1) <= 0.05,
+            cells=cells,
+        )
+    )
+    return rows
