@@ -26,9 +26,9 @@ def forked(action: Callable[[], None], log: Path) -> int:
         os.dup2(output, 2)
         action()
         code = 0
-    except BaseException:  # noqa: BLE001 - told in the log; the fork must not go on as its parent
-        traceback.print_exc()
-    finally:
+    finally:  # whatever happens, the fork must not go on as its parent
+        if code:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

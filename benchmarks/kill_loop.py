@@ -19,58 +19,22 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this program
 
 from forks import forked, left_over
 from kill_record import Kill, Place, examine
-from record import Report, Table, load, machine, three, write
+from kill_report import END_S, GPU_W, KILL_S, LOSS_S, START_S, TRAIN_S, report
+from record import load, machine, write
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-GPU_W = 300.0
-LOSS_S = 5.0
 PERIODS_S = (0.05, 0.2, 1.0)
-TRAIN_S = (0.3, 2.5)
-KILL_S = (0.0, 3.2)
-START_S = 0.8
-END_S = 0.8
 RECOVER_KILLED_RATIO = 0.3
 ORPHAN_PATIENCE_S = 3.0
-TEXT = (
-    "A training in an MLflow run on an SQLite store, measured by `autolog()` with a simulated GPU of "
-    f"{GPU_W:g} W behind the real NVML binding and the modelled CPU and memory of this machine, is killed with SIGKILL at "
-    f"a random moment: a third of the kills in the first {START_S:g} s, a third in the first {KILL_S[1]:g} s, and a third "
-    f"around the end of the run, which lasts {TRAIN_S[0]:g} to {TRAIN_S[1]:g} s, while it stores its figures. Then `mlflow-carbon recover` is run; every third time or so "
-    "it is killed as well and run again. At the end the journal is put back and recovered once more, which must change "
-    "nothing."
-)
-NOTES = (
-    (
-        "Journal and store are read with `zlib`, `json` and `sqlite3` alone, so that a mistake of our reader cannot hide "
-        "one of our writer."
-    ),
-    (
-        "*Loss* is the time from the last reading in the record to the kill, of kills that hit while the run was "
-        "measured and after its first reading."
-    ),
-    (
-        "A run that was killed before the header of its journal was written has no record and stays RUNNING in MLflow, "
-        "as it would without us; in that moment nothing was measured yet."
-    ),
-    (
-        "The parent of the trainings has imported everything beforehand, so that a kill costs no import; discovery, "
-        "threads, journal, store and environment are each training's own."
-    ),
-    "SIGKILL leaves the page cache alone: this says nothing about a power cut.",
-)
+STARTUP_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +45,7 @@ class Plan:
         number: Counts from 0.
         period_s: Sampling period.
         train_s: The training lasts so long, if it is let.
-        kill_s: SIGKILL so long after the fork.
+        kill_s: SIGKILL so long after the training calls `start_run`; below 0: before.
         recover_kill_s: The first `recover` is killed so long after its start; None: it is let finish.
     """
 
@@ -98,7 +62,7 @@ class Plan:
         is_cut = dice.random() < RECOVER_KILLED_RATIO
         train_s = dice.uniform(*TRAIN_S)
         # A third each: while it starts, at any time, and while it stores its final figures.
-        kill_s = (dice.uniform(0.0, START_S), dice.uniform(*KILL_S), train_s + dice.uniform(0.0, END_S))[
+        kill_s = (dice.uniform(-0.1, START_S), dice.uniform(*KILL_S), train_s + dice.uniform(0.0, END_S))[
             number % 3
         ]
         return cls(
@@ -129,6 +93,8 @@ def train(place: Place, plan: Plan) -> None:
     import mlflow_carbon
 
     mlflow_carbon.autolog(zone="GB", grid="annual")
+    place.is_ready.touch()
+    time.sleep(0.1)
     with mlflow.start_run(experiment_id=place.experiment):
         until_s, step = time.monotonic() + plan.train_s, 0
         while time.monotonic() < until_s:
@@ -158,7 +124,10 @@ def one_kill(plan: Plan, template: Place) -> dict[str, Any]:
     place = template.copy(plan.number)
     began_s = time.monotonic()
     pid = forked(lambda: train(place, plan), place.folder / "train.log")
-    time.sleep(plan.kill_s)
+    until_s = time.monotonic() + STARTUP_S
+    while not place.is_ready.exists() and time.monotonic() < until_s:
+        time.sleep(0.005)
+    time.sleep(plan.kill_s + 0.1)
     os.kill(pid, signal.SIGKILL)
     kill = Kill(at_ns=time.monotonic_ns(), was_done=place.is_done.exists())
     os.waitpid(pid, 0)
@@ -267,64 +236,6 @@ def _make_store(place: Place) -> None:
 
     experiment = mlflow.create_experiment("kills", artifact_location=str(place.folder.parent / "artifacts"))
     (place.folder / "experiment").write_text(experiment, encoding="utf-8")
-
-
-def report(
-    found: Sequence[Mapping[str, Any]], *, command: str, loads: tuple[str, str], wall_s: float
-) -> Report:
-    """What the kills say."""
-    bad = [r for r in found if r["problems"]]
-    losses = [r["loss_s"] for r in found if r["loss_s"] is not None]
-    worst = (
-        f"{three(max(losses))} s, median {three(median(losses))} s, n = {len(losses)}" if losses else "none"
-    )
-    cut = sum(r["recover_kill_s"] is not None for r in found)
-    goals = [
-        ("inconsistent records", "0", f"{len(bad)} of {len(found)}", _verdict(not bad)),
-        ("longest loss", f"<= {LOSS_S:g} s", worst, _verdict(max(losses, default=0) <= LOSS_S)),
-        ("orphan processes", "0", str(n := sum(len(r["orphans"]) for r in found)), _verdict(not n)),
-        (
-            "wall time of 500 kills",
-            "<= 20 min",
-            f"{500 * wall_s / len(found) / 60:.1f} min",
-            _verdict(500 * wall_s / len(found) <= 1200),
-        ),
-    ]
-    moments = Counter(r["moment"] for r in found)
-    kinds = Counter(text.split(":")[0] for r in bad for text in r["problems"])
-    tables = [
-        Table(
-            title="Goals",
-            text=f"{cut} first calls of `recover` were killed too.",
-            head=("What", "Goal", "Found", "Verdict"),
-            rows=goals,
-        ),
-        Table(
-            title="Where the kill hit",
-            text="",
-            head=("Moment", "Kills", "Inconsistent"),
-            rows=[
-                (m, str(n), str(sum(bool(r["problems"]) for r in found if r["moment"] == m)))
-                for m, n in moments.most_common()
-            ],
-        ),
-    ]
-    if kinds:
-        rows = [(kind, str(number)) for kind, number in kinds.most_common()]
-        tables.append(Table(title="What was wrong", text="", head=("Problem", "Kills"), rows=rows))
-    return Report(
-        title="Five hundred kills" if len(found) == 500 else f"{len(found)} kills",
-        text=TEXT,
-        command=command,
-        load=loads,
-        tables=tables,
-        notes=NOTES,
-        raw={"kills": found, "wall_s": round(wall_s, 1)},
-    )
-
-
-def _verdict(is_met: object) -> str:
-    return "met" if is_met else "**missed**"
 
 
 if __name__ == "__main__":

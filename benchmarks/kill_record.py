@@ -57,6 +57,11 @@ class Place:
         """Exists once the training has stored everything."""
         return self.folder / "done"
 
+    @property
+    def is_ready(self) -> Path:
+        """Exists once the training is about to begin its run."""
+        return self.folder / "ready"
+
     def copy(self, number: int) -> Place:
         """A place of its own for a kill, with a copy of the store."""
         place = Place(folder=self.folder.parent / f"kill-{number}", experiment=self.experiment)

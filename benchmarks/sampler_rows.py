@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from peer_world import OURS, PEERS
 from record import PAGES, median_interval, three
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
 HEAD = ("Goal", "What", "Target", OURS, "Verdict", *PEERS)
 
@@ -56,66 +57,84 @@ def p95(values: Iterable[float]) -> float:
     return ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
 
 
-def cost_rows(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+Samples = Mapping[str, Sequence[Mapping[str, Any]]]
+Values = Callable[[Sequence[Mapping[str, Any]]], list[float]]
+
+
+def cost_rows(found: Samples) -> list[Row]:
     """G1 to G4, G8, G9 and G11: what a meter costs."""
-    ours = found[OURS]
+    return [*_reading_rows(found), *_start_rows(found), *_import_rows(found), *_rest_rows(found)]
 
-    def row(goal: str, what: str, unit: str, limit: float, values: Callable[[Any], list[float]]) -> Row:
-        got = {tool: values(samples) for tool, samples in found.items()}
-        cells = {tool: short(v, unit) for tool, v in got.items() if v or tool == OURS}
-        is_met = bool(got[OURS]) and median(got[OURS]) <= limit
-        return Row(goal=goal, what=what, target=f"<= {limit:g} {unit}", is_met=is_met, cells=cells)
 
-    def of(key: str, scale: float = 1.0) -> Callable[[Any], list[float]]:
-        return lambda samples: [
-            scale * s[key] for s in samples if "error" not in s and s.get(key) is not None
-        ]
-
-    def stage(name: str, key: str) -> Callable[[Any], list[float]]:
-        return lambda samples: stage_ms(samples, name, key)
-
+def _reading_rows(found: Samples) -> list[Row]:
+    what = "CPU of a reading: 2 RAPL zones, 1 GPU, beside a computing main thread"
+    ours = per_sample_ms(found[OURS])
+    codecarbon, eco2ai = (per_sample_ms(found.get(peer, ())) for peer in ("CodeCarbon", "eco2AI"))
     return [
-        row(
-            "G1",
-            "CPU of a reading: 2 RAPL zones, 1 GPU, beside a computing main thread",
-            "ms",
-            0.25,
-            per_sample_ms,
-        ),
-        _ratio(
-            "G1 the same, over CodeCarbon's",
-            0.25,
-            per_sample_ms(ours),
-            per_sample_ms(found.get("CodeCarbon", ())),
-        ),
-        _ratio(
-            "G1 the same, over eco2AI's", 1 / 50, per_sample_ms(ours), per_sample_ms(found.get("eco2AI", ()))
-        ),
-        row("G2", "start: CPU of the calling thread", "ms", 50, stage("start", "thread_s")),
+        _limited(found, f"G1 {what}", "ms", 0.25, per_sample_ms),
+        _ratio("G1 the same, over CodeCarbon's", 0.25, ours, codecarbon),
+        _ratio("G1 the same, over eco2AI's", 1 / 50, ours, eco2ai),
+    ]
+
+
+def _start_rows(found: Samples) -> list[Row]:
+    whole = {tool: short(stage_ms(samples, "start", "all_s"), "ms") for tool, samples in found.items()}
+    return [
+        _limited(found, "G2 start: CPU of the calling thread", "ms", 50, _stage("start", "thread_s")),
         _ratio(
             "G2 that over all CPU of CodeCarbon's start",
             0.1,
-            stage_ms(ours, "start", "thread_s"),
+            stage_ms(found[OURS], "start", "thread_s"),
             stage_ms(found.get("CodeCarbon", ()), "start", "all_s"),
         ),
-        Row(
-            goal="G2",
-            what="start: CPU of all threads and child processes until it returns",
-            cells={t: short(stage_ms(s, "start", "all_s"), "ms") for t, s in found.items()},
-        ),
-        row("G3", "import: CPU; ours on top of mlflow", "ms", 50, stage("load", "thread_s")),
-        row("G3", "import: modules", "", 60, of("modules")),
-        _heavy(found),
-        row("G4", "time from the call of start to the first reading, wall", "ms", 50, of("first_s", 1000)),
-        row("G8", "a phase mark (Zeus: a window): CPU", "us", 3, of("mark_s", 1e6)),
-        row("G9", "memory at start; ours over mlflow and pynvml", "MB", 10, of("memory_mb")),
-        row("G11", "stop: CPU of the calling thread", "ms", 50, stage("stop", "thread_s")),
-        Row(
-            goal="G11",
-            what="stop: wall",
-            cells={t: short(stage_ms(s, "stop", "wall_s"), "ms") for t, s in found.items()},
+        Row(goal="G2", what="start: CPU of all threads and child processes until it returns", cells=whole),
+        _limited(
+            found, "G4 time from the call of start to the first reading, wall", "ms", 50, _of("first_s", 1000)
         ),
     ]
+
+
+def _import_rows(found: Samples) -> list[Row]:
+    heavy = {
+        tool: next((s["heavy"] for s in samples if "error" not in s), ["failed"])
+        for tool, samples in found.items()
+    }
+    is_light = not set(heavy[OURS]) & {"pandas", "sklearn", "torch", "subprocess", "failed"}
+    names = {tool: ", ".join(libraries) or "none" for tool, libraries in heavy.items()}
+    return [
+        _limited(found, "G3 import: CPU; ours on top of mlflow", "ms", 50, _stage("load", "thread_s")),
+        _limited(found, "G3 import: modules", "", 60, _of("modules")),
+        Row(
+            goal="G3", what="import: heavy libraries, subprocess", target="none", is_met=is_light, cells=names
+        ),
+    ]
+
+
+def _rest_rows(found: Samples) -> list[Row]:
+    wall = {tool: short(stage_ms(samples, "stop", "wall_s"), "ms") for tool, samples in found.items()}
+    return [
+        _limited(found, "G8 a phase mark (Zeus: a window): CPU", "us", 3, _of("mark_s", 1e6)),
+        _limited(found, "G9 memory at start; ours over mlflow and pynvml", "MB", 10, _of("memory_mb")),
+        _limited(found, "G11 stop: CPU of the calling thread", "ms", 50, _stage("stop", "thread_s")),
+        Row(goal="G11", what="stop: wall", cells=wall),
+    ]
+
+
+def _stage(name: str, key: str) -> Values:
+    return lambda samples: stage_ms(samples, name, key)
+
+
+def _of(key: str, scale: float = 1.0) -> Values:
+    return lambda samples: [scale * s[key] for s in samples if "error" not in s and s.get(key) is not None]
+
+
+def _limited(found: Samples, what: str, unit: str, limit: float, values: Values) -> Row:
+    """A figure of every tool, and a limit for ours; the goal is the first word of `what`."""
+    goal, _, text = what.partition(" ")
+    got = {tool: values(samples) for tool, samples in found.items()}
+    cells = {tool: short(v, unit) for tool, v in got.items() if v or tool == OURS}
+    is_met = bool(got[OURS]) and median(got[OURS]) <= limit
+    return Row(goal=goal, what=text, target=f"<= {limit:g} {unit}".strip(), is_met=is_met, cells=cells)
 
 
 def _ratio(what: str, limit: float, ours: Sequence[float], others: Sequence[float]) -> Row:
@@ -124,18 +143,6 @@ def _ratio(what: str, limit: float, ours: Sequence[float], others: Sequence[floa
     ratios = [a / b for a, b in zip(ours, others, strict=False) if b]
     is_met = bool(ratios) and median(ratios) <= limit
     return Row(goal=goal, what=text, target=f"<= {limit:g}", is_met=is_met, cells={OURS: short(ratios, "")})
-
-
-def _heavy(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Row:
-    heavy = {
-        tool: next((s["heavy"] for s in samples if "error" not in s), ["failed"])
-        for tool, samples in found.items()
-    }
-    is_met = not set(heavy[OURS]) & {"pandas", "sklearn", "torch", "subprocess", "failed"}
-    cells = {tool: ", ".join(names) or "none" for tool, names in heavy.items()}
-    return Row(
-        goal="G3", what="import: heavy libraries, subprocess", target="none", is_met=is_met, cells=cells
-    )
 
 
 def share_rows(costs: Mapping[str, Any], pairs: Mapping[str, Any]) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,10 @@ def line(record):
 
 def journal(ticks=3):
     """The journal of a run that was killed while it was measured."""
-    records = [{"kind": "header", "start_mono_ns": 0}, *({"kind": "tick"} for _ in range(ticks))]
+    records: list[Any] = [
+        {"kind": "header", "start_mono_ns": 0},
+        *({"kind": "tick"} for _ in range(ticks)),
+    ]
     return b"".join(line(r | {"seq": n}) for n, r in enumerate(records))
 
 
