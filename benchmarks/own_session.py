@@ -1,11 +1,13 @@
-"""Memory that a measured run takes as it goes on: hours of readings of a `Session` in virtual time."""
+"""What a measured run takes as it goes on: memory over hours, and CPU of a reading, of a `Session` in virtual time."""
 
 from __future__ import annotations
 
 import gc
 import tempfile
+import time
 import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Kind, Tick
 from mlflow_carbon.journal import Journal
@@ -13,6 +15,12 @@ from mlflow_carbon.sensors import Discovery
 from mlflow_carbon.session.live import RunSpec, Session, Usage
 from mlflow_carbon.settings import Settings
 from mlflow_carbon.testing import FakeSensor, Meter, VirtualClock, fake_channel, training
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlflow_carbon.sensors import Sensor
+    from mlflow_carbon.testing import MovableClock
 
 FLUSH_S = 5
 HOUR_S = 3600
@@ -57,6 +65,28 @@ def memory_growth(hours: int) -> dict[str, float]:
         tracemalloc.stop()
         journal.close()
     return {"after_10_min_mb": held[0], "mb_per_hour": (held[-1] - held[0]) / hours}
+
+
+def reading_ms(sensors: Sequence[Sensor], clock: MovableClock, number: int) -> list[float]:
+    """CPU milliseconds of each of many passes over sensors with all bookkeeping, one after the other."""
+    channels = tuple(channel for sensor in sensors for channel in sensor.channels)
+    discovery = Discovery(sensors=tuple(sensors), absences=(), channels=channels)
+    usage = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder), "run", host="host")
+        spec = RunSpec(run_id="run")
+        session = Session(spec, Settings(), journal=journal, clock=clock, cpu_times=lambda: usage)
+        session.start()
+        for seq in range(number):
+            clock.advance(0.1)
+            begin_ns = time.thread_time_ns()
+            samples = tuple(sample for sensor in sensors for sample in sensor.read(clock))
+            tick = Tick(seq=seq, t_mono_ns=clock.monotonic_ns(), t_wall_ns=clock.wall_ns(), samples=samples)
+            session.on_tick(tick, discovery)
+            found.append((time.thread_time_ns() - begin_ns) / 1e6)
+        journal.close()
+    return found
 
 
 def _held_mb() -> float:

@@ -67,17 +67,31 @@ class Case:
 
     def error_ratio(self, tool: str, result: Mapping[str, Any]) -> float | None:
         """How far off it is; None where it told nothing."""
-        names = self.truths.get(tool, self.truths.get("", (self.part,)))
-        told = result.get("energy_j", {})
-        parts = ("cpu", "dram") if self.part == "cpu" and tool != "CodeCarbon" else (self.part,)
-        if not any(part in told for part in parts):
+        value_j, (inner_j, outer_j, *_) = self._told_j(tool, result), self._true_j(tool, result)
+        if value_j is None:
             return None
-        value_j = sum(told.get(part, 0.0) for part in parts)
-        inner_j, outer_j = (sum(result["true_j"][name][i] for name in names) for i in (0, 1))
         if inner_j <= value_j <= outer_j:
             return 0.0
-        near_j = inner_j if value_j < inner_j else outer_j
-        return value_j / near_j - 1
+        return value_j / (inner_j if value_j < inner_j else outer_j) - 1
+
+    def later_error_ratio(self, tool: str, result: Mapping[str, Any]) -> float | None:
+        """How far off it is if the time before its first reading is left out of the truth."""
+        value_j, truths_j = self._told_j(tool, result), self._true_j(tool, result)
+        return None if value_j is None else value_j / truths_j[2] - 1
+
+    def _names(self, tool: str) -> Sequence[str]:
+        return self.truths.get(tool, self.truths.get("", (self.part,)))
+
+    def _told_j(self, tool: str, result: Mapping[str, Any]) -> float | None:
+        """Memory counts only where it has a meter: what a model says of it is not judged here."""
+        told = result.get("energy_j", {})
+        parts = ("cpu", "dram") if "dram" in self._names(tool) else (self.part,)
+        found = [told[part] for part in parts if part in told]
+        return sum(found) if found else None
+
+    def _true_j(self, tool: str, result: Mapping[str, Any]) -> list[float]:
+        sums = zip(*(result["true_j"].get(name, [0.0] * 3) for name in self._names(tool)), strict=True)
+        return [sum(values) for values in sums]
 
 
 def slow(dice: Random) -> Waveform:
@@ -245,22 +259,25 @@ def judge(
         scene = case.make(Random(f"{case.name}-{repeat}"))
         options = {"seconds": case.seconds, "period_s": 0.1 if tool == OURS_10_HZ else 1.0}
         result = driver.run(OURS if tool == OURS_10_HZ else tool, scene, options)
-        error = case.error_ratio(tool, result) if "error" not in result else None
-        return {"case": case.name, "tool": tool, "repeat": repeat, "error_ratio": error, **result}
+        errors: dict[str, float | None] = {"error_ratio": None, "later_error_ratio": None}
+        if "error" not in result:
+            errors["error_ratio"] = case.error_ratio(tool, result)
+            errors["later_error_ratio"] = case.later_error_ratio(tool, result)
+        return {"case": case.name, "tool": tool, "repeat": repeat, **errors, **result}
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(run, jobs))
 
 
-def cell(results: Sequence[Mapping[str, Any]]) -> str:
+def cell(results: Sequence[Mapping[str, Any]], key: str = "error_ratio") -> str:
     """What a table shows of one tool on one case: the median error and the worst, or why there is none."""
-    errors = [100 * r["error_ratio"] for r in results if r["error_ratio"] is not None]
+    errors = [100 * r[key] for r in results if r[key] is not None]
     if not results:
         return "-"
+    reason = next((r["error"] for r in results if "error" in r), "")
+    failed = f"failed: {reason[:90]}".replace("|", "/")
     if not errors:
-        reason = next((r["error"] for r in results if "error" in r), "it told no energy")
-        return f"failed: {reason[:80]}".replace("|", "/")
+        return failed if reason else "it told no energy"
     worst = max(errors, key=abs)
-    if len(errors) == 1:
-        return f"{worst:+.1f} %"
-    return f"{median(errors):+.1f} % (worst {worst:+.1f} %)"
+    text = f"{worst:+.1f} %" if len(errors) == 1 else f"{median(errors):+.1f} % (worst {worst:+.1f} %)"
+    return f"{text}; once {failed}" if reason else text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ _TESTING = HERE.parent / "mlflow_carbon/testing"
 _TREE_PERIOD_S = 0.005
 _PATIENCE_S = 90.0
 _FAULT_AFTER_S = 3.0
+_NAMED = re.compile(r"[\w.]*(Error|Exception)\b")
 
 
 def version_of(peer: str) -> str:
@@ -254,12 +256,11 @@ class Driver:
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                return {"load": round(load, 2), "error": f"not finished in {_PATIENCE_S:g} s"}
+                return {"load_average": round(load, 2), "error": f"not finished in {_PATIENCE_S:g} s"}
         if done.returncode or not done.stdout.strip():
-            last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
-            return {"load": round(load, 2), "error": f"exit code {done.returncode}: {last[:200]}"}
+            return {"load_average": round(load, 2), "error": f"exit code {done.returncode}: {_reason(done)}"}
         found = json.loads(done.stdout.strip().splitlines()[-1])
-        return {"load": round(load, 2), **found, **_truths(here, found["window_ns"])}
+        return {"load_average": round(load, 2), **found, **_truths(here, found)}
 
 
 def _seen(gpu: SimulatedGpu) -> Truth:
@@ -272,15 +273,23 @@ def _seen(gpu: SimulatedGpu) -> Truth:
     return Shown(meter=Meter(truth=gpu.waveform, refresh_s=gpu.power_refresh_s, window_s=gpu.power_window_s))
 
 
-def _truths(here: World, window_ns: Sequence[int]) -> dict[str, Any]:
-    """Energy of each part, in joules, between start and stop of the meter: inner and outer window."""
-    t0, t1, t2, t3 = ((ns - here.stub.clock.origin_ns) / 1e9 for ns in window_ns)
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """The last line that names an error, else the last one."""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    named = [line for line in lines if _NAMED.match(line)]
+    return ([*lines[-1:], *named[-1:]] or ["nothing said"])[-1][:200]
 
-    def both(energy: Callable[[float, float], float]) -> list[float]:
-        return [energy(t1, t2), energy(t0, t3)]
+
+def _truths(here: World, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Energy of each part, in joules: of the inner window, of the outer one, and from the first reading to the stop."""
+    t0, t1, t2, t3 = ((ns - here.stub.clock.origin_ns) / 1e9 for ns in found["window_ns"])
+    first = t0 + found["first_s"] if found.get("first_s") else t1
+
+    def all_of(energy: Callable[[float, float], float]) -> list[float]:
+        return [energy(t1, t2), energy(t0, t3), energy(first, t2)]
 
     zones = {z.name.partition("-")[0]: z.meter.truth for z in here.scene.zones}
-    found = {"gpu": both(lambda a, b: sum(_seen(g).energy_j(a, b) for g in here.scene.gpus))}
+    truths = {"gpu": all_of(lambda a, b: sum(_seen(g).energy_j(a, b) for g in here.scene.gpus))}
     for name, truth in zones.items():
-        found[name] = both(truth.energy_j)
-    return {"true_j": found}
+        truths[name] = all_of(truth.energy_j)
+    return {"true_j": truths}

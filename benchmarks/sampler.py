@@ -1,18 +1,21 @@
 """Our meter and five others, by the same goals: what they cost, and how far off they are on known waveforms.
 
-Usage: python benchmarks/sampler.py [--quick]
+Usage: python benchmarks/sampler.py [--quick | --again STEP ...]
 
 The others are installed from PyPI into environments of their own, made once from `benchmarks/peers/*.txt`. Needs
-a C compiler `cc` and Linux. About 25 minutes on a quiet machine; `--quick` looks at a few things and writes nothing.
+a C compiler `cc` and Linux. About 25 minutes on a quiet machine; `--quick` looks at a few things and writes nothing;
+`--again` keeps the last figures of all other steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this pr
 from peer_costs import PAIR_S, costs, killed, pairs, ranks
 from peer_waves import ALL, cases, judge
 from peer_world import OURS, PEERS, Driver, Libraries, environment, version_of
-from record import Report, Table, load, page, write
+from record import PAGES, Report, Table, load, page, write
 from sampler_own import virtual_rows
 from sampler_rows import HEAD, cost_rows, kill_rows, share_rows, wave_rows
 
 ROUNDS = 7
+STEPS = ("costs", "pairs", "virtual", "kills", "ranks", "waves")
 TEXT = (
     "Every meter in an environment of its own, on the same simulated machine: a library that poses as NVIDIA's "
     "driver and a folder that poses as `/sys/class/powercap`, both following waveforms whose energy is known. "
@@ -59,7 +63,8 @@ NOTES = (
     ),
     (
         "What ours leaves out between its start and its first reading (G4: the sensors are looked for in the "
-        "background) is an error of the real-time rows; in long runs it is less."
+        "background) is an error of the real-time rows, which have six processes at once on two cores; what is off "
+        "besides stands beside it."
     ),
     "RAPL: CodeCarbon tells the package alone by default and is judged by that; eco2AI has no RAPL.",
     "PUE is taken out where a meter multiplies it in (carbontracker, 1.58 until version 2.4).",
@@ -73,14 +78,19 @@ NOTES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few things, in three minutes; writes nothing")
-    quick = parser.parse_args().quick
-    before = load()
+    parser.add_argument(
+        "--again", nargs="*", metavar="STEP", help=f"measure only these again: {', '.join(STEPS)}"
+    )
+    options = parser.parse_args()
+    quick, before = options.quick, load()
+    if wrong := set(options.again or ()) - set(STEPS):
+        parser.error(f"expected some of {', '.join(STEPS)}, got {', '.join(wrong)}")
     pythons, missing = _environments()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         folder.chmod(0o755)
         driver = Driver(pythons, Libraries.compiled(folder), folder)
-        raw = _measure(driver, quick=quick)
+        raw = _measure(driver, options.again, quick=quick)
     tables = [
         Table(
             title="Goals",
@@ -95,7 +105,7 @@ def main() -> None:
         command="make bench-sampler",
         load=(before, load()),
         tables=tables,
-        notes=(*NOTES, "Versions: " + ", ".join(f"{p} {version_of(p)}" for p in PEERS) + "."),
+        notes=(*NOTES, _when(raw), "Versions: " + ", ".join(f"{p} {version_of(p)}" for p in PEERS) + "."),
         raw=raw,
     )
     if quick:
@@ -130,9 +140,16 @@ def _missing_text(missing: dict[str, str]) -> str:
     return f"Not measured: {gone}." if gone else ""
 
 
-def _measure(driver: Driver, *, quick: bool) -> dict[str, Any]:
+def _when(raw: dict[str, Any]) -> str:
+    """When each step was measured, since some may have been measured again."""
+    return "Measured: " + "; ".join(f"{name} {raw['measured'][name]}" for name in STEPS) + "."
+
+
+def _measure(driver: Driver, again: list[str] | None, *, quick: bool) -> dict[str, Any]:
     tools = [tool for tool in ALL if tool == OURS or tool in driver.pythons]
-    found: dict[str, Any] = {}
+    kept = PAGES / "sampler.json"
+    found = {} if again is None else dict(json.loads(kept.read_text(encoding="utf-8"))["raw"])
+    found.setdefault("measured", {})
     steps = {
         "costs": lambda: costs(driver, 1 if quick else ROUNDS, tools),
         "pairs": lambda: pairs(driver, 1 if quick else ROUNDS, 4.0 if quick else PAIR_S),
@@ -141,9 +158,10 @@ def _measure(driver: Driver, *, quick: bool) -> dict[str, Any]:
         "ranks": lambda: {tool: ranks(driver, tool) for tool in (OURS, "CodeCarbon") if tool in tools},
         "waves": lambda: judge(driver, cases(quick=quick), tools, quick=quick),
     }
-    for name, step in steps.items():
+    for name in STEPS if again is None else again:
         print(f"{name} ... (load {load()})", file=sys.stderr, flush=True)
-        found[name] = step()
+        found["measured"][name] = f"{datetime.now(UTC):%H:%M} UTC (load {os.getloadavg()[0]:.1f})"
+        found[name] = steps[name]()
     return found
 
 

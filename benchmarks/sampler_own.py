@@ -6,17 +6,22 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from peer_world import OURS
-from sampler_rows import Row, p95
+from sampler_rows import Row, p95, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 POWER_MAX_W, REFRESH_S = 300.0, 0.1
+# Off by more than a counter has not shown yet at the ends of a minute.
+_FAULT_RATIO = 0.002
 
 
 def virtual_rows(found: Mapping[str, Any]) -> list[Row]:
     """G6, G7, G9 and G12 by the real NVML binding and powercap files, in virtual time."""
-    return [*_accuracy(found), *_stated(found["accuracy"]), *_events(found), *_phases(found["phases"])]
+    hot = found["reading_ms"]
+    what = "the same, hot and with no other thread: reading, journal and bookkeeping"
+    first = _row("G1", what, "<= 0.25 ms", short(hot, "ms"), is_met=median(hot) <= 0.25)
+    return [first, *_accuracy(found), *_stated(found["accuracy"]), *_events(found), *_phases(found["phases"])]
 
 
 def _row(goal: str, what: str, target: str, text: str, *, is_met: bool) -> Row:
@@ -113,7 +118,7 @@ def _events(found: Mapping[str, Any]) -> list[Row]:
     silent = [
         f
         for f in found["faults"]
-        if "raised" not in f and abs(f["error_ratio"]) > 0.001 and not f["findings"]
+        if "raised" not in f and abs(f["error_ratio"]) > _FAULT_RATIO and not f["findings"]
     ]
     names = "; ".join(f"{f['call']} {f['fault']} ({_percent(f['error_ratio'])})" for f in silent)
     wrong, mirrored = abs(windows["error_ratio"]), abs(windows["mirrored_error_ratio"])
@@ -150,7 +155,7 @@ def _events(found: Mapping[str, Any]) -> list[Row]:
         ),
         _row(
             "G12",
-            "the same: energy off by more than 0.1 % and no finding",
+            "the same: energy of a minute off by more than 0.2 % and no finding",
             "0",
             f"{len(silent)}{': ' if silent else ''}{names}",
             is_met=not silent,
