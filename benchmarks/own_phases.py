@@ -19,6 +19,7 @@ NOISE_RATIO = 0.15
 LAG_S = 0.025
 REFRESH_S = 0.1
 LENGTH_S = 120.0
+TAIL_S = 0.2
 LEAST_RATIO = 0.05  # of the energy: phases below it are not judged
 STEPS_S = {"phases of 3 refreshes and more": 1.3, "31 ms step": 0.031, "310 ms step": 0.31}
 
@@ -39,15 +40,15 @@ def _one(step_s: float, period_s: float, seed: int) -> dict[str, Any]:
     channel = fake_channel()
     recording = Recording([channel], start_ns=0, wall_offset_ns=0, period_s=period_s)
     reads_s = [k * period_s for k in range(round(LENGTH_S / period_s) + 1)]
-    inside = iter(_inside(spans, reads_s))
+    inside, ends_s = iter(_inside(spans, reads_s)), [span.end_s for span in spans]
     for number, t_s in enumerate(reads_s):
         t_ns = round(t_s * NS_PER_S)
         sample = Sample(channel=channel.id, t_mono_ns=t_ns, energy_uj=counter.shown_uj(t_s))
         tick = Tick(seq=number, t_mono_ns=t_ns, t_wall_ns=t_ns, samples=(sample,))
-        recording.add(tick, next(inside) if number else {})
+        recording.add(tick, next(inside) if number else {}, tail=_tail(spans, ends_s, t_s))
     entries = {name: sum(s.name == name for s in spans) for name in POWERS_W}
     recording.count_entries(entries)
-    rows = {row.phase: row for row in recording.phases(period_s)}
+    rows = {row.phase: row for row in recording.phases().rows}
     true_j = {name: sum(s.energy_j for s in spans if s.name == name) for name in POWERS_W}
     whole_j = sum(true_j.values())
     total_j = recording.series().energy_uj() / 1e6
@@ -102,6 +103,19 @@ def _training(step_s: float, dice: Random) -> list[_Span]:
                 spans.append(_Span(name, now_s, end_s, power_w * max(0.1, dice.gauss(1.0, NOISE_RATIO))))
             now_s = end_s
     return spans
+
+
+def _tail(spans: list[_Span], ends_s: list[float], t_s: float) -> list[tuple[str, int, int]]:
+    """Phases of the 200 ms before a reading, latest first, in microseconds before it, as the phase clock tells."""
+    found = []
+    for span in spans[bisect_right(ends_s, t_s - TAIL_S) :]:
+        if span.begin_s >= t_s:
+            break
+        older_us = round(1e6 * min(TAIL_S, t_s - span.begin_s))
+        newer_us = round(1e6 * max(0.0, t_s - span.end_s))
+        if older_us > newer_us:
+            found.append((span.name, older_us, newer_us))
+    return found[::-1]
 
 
 def _inside(spans: list[_Span], reads_s: list[float]) -> list[dict[str, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,6 @@ def surroundings(
         environment=lambda _settings: ({"carbon.host.kernel": "fake"}, {"kernel": "fake"}),
         recover=recover,
         folder=folder,
-        host="testhost",
+        host=platform.node() or "host",
         clock=SystemClock(),
     )
