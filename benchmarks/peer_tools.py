@@ -41,6 +41,23 @@ class Counted:
         setattr(owner, name, counted)
 
 
+class _Counting:
+    """A peer whose readings are calls of one of its methods; `load` says of which."""
+
+    _count: Counted
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def samples(self) -> int:
+        """Readings so far."""
+        return self._count.calls
+
+    def first_ns(self) -> int | None:
+        """When the first reading was in."""
+        return self._count.first_ns
+
+
 class Ours:
     """mlflow-carbon: `track()` around the block."""
 
@@ -93,11 +110,8 @@ class Ours:
         return once
 
 
-class CodeCarbon:
+class CodeCarbon(_Counting):
     """CodeCarbon's offline tracker."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
 
     def load(self) -> None:
         """Import it."""
@@ -119,14 +133,6 @@ class CodeCarbon:
             allow_multiple_runs=True,
         )
         self._tracker.start()
-
-    def samples(self) -> int:
-        """Readings so far."""
-        return self._count.calls
-
-    def first_ns(self) -> int | None:
-        """When the first reading was in."""
-        return self._count.first_ns
 
     def stop(self) -> dict[str, float]:
         """Stop it; its energy."""
@@ -178,11 +184,8 @@ class Zeus:
         return once
 
 
-class Carbontracker:
+class Carbontracker(_Counting):
     """carbontracker: the block is an epoch."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
 
     def load(self) -> None:
         """Import it."""
@@ -199,14 +202,6 @@ class Carbontracker:
         )
         self._tracker.epoch_start()
 
-    def samples(self) -> int:
-        """Readings so far."""
-        return self._count.calls
-
-    def first_ns(self) -> int | None:
-        """When the first reading was in."""
-        return self._count.first_ns
-
     def stop(self) -> dict[str, float]:
         """End the epoch; its energy, before PUE."""
         thread = self._tracker.tracker
@@ -217,11 +212,8 @@ class Carbontracker:
         return found
 
 
-class Eco2ai:
+class Eco2ai(_Counting):
     """eco2AI's tracker."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
 
     def load(self) -> None:
         """Import it."""
@@ -242,14 +234,6 @@ class Eco2ai:
             timezone="UTC",
         )
         self._tracker.start()
-
-    def samples(self) -> int:
-        """Readings so far."""
-        return self._count.calls
-
-    def first_ns(self) -> int | None:
-        """When the first reading was in."""
-        return self._count.first_ns
 
     def stop(self) -> dict[str, float]:
         """Stop it; its energy, also where it fails to write that down."""

@@ -201,12 +201,13 @@ class Sampler:
 def read(sensor: Sensor, clock: Clock) -> tuple[Sample, ...]:
     """Read a sensor; one that raises has failed to read, all channels of it."""
     from mlflow_carbon.core.series import Sample
+    from mlflow_carbon.sensors.contract import explain
 
     try:
         return tuple(sensor.read(clock))
     except Exception as error:  # noqa: BLE001 - a sensor of any vendor may raise anything
         now_ns = clock.monotonic_ns()
-        text = f"{type(error).__name__}: {error}"[:200]
+        text = explain(error)[:200]
         return tuple(Sample(channel=c.id, t_mono_ns=now_ns, error=text) for c in sensor.channels)
 
 

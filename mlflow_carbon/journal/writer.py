@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.journal.folder import SUFFIX, plain
-from mlflow_carbon.journal.record import Contents, decode, encode, stream
+from mlflow_carbon.journal.record import encode, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,15 +72,11 @@ class Journal:
             except OSError as error:
                 self.trouble = f"the journal cannot be synced: {_reason(error)}"
 
-    def contents(self) -> Contents:
-        """Everything written so far, from disk and from memory."""
-        with self._lock:
-            data = self.path.read_bytes() if self.path is not None and self.path.exists() else b""
-            whole, _, _ = data.rpartition(b"\n")  # a record that the disk took in part is in memory in full
-            return decode([*whole.split(b"\n"), *self._spill] if whole else self._spill, torn=False)
-
     def records(self) -> Iterator[dict[str, Any]]:
-        """The good records written so far, one by one, from disk and then from memory."""
+        """The good records written so far, one by one, from disk and then from memory.
+
+        One that the disk took in part is left out there: it is in memory in full.
+        """
         with self._lock:
             spill = tuple(self._spill)
         if self.path is not None and self.path.exists():

@@ -11,6 +11,13 @@ from tests.scripts import by_name, command, footprint_of, runs, script, started
 
 pytestmark = pytest.mark.slow
 
+RUNNING = """
+mlflow_carbon.autolog()
+with mlflow.start_run():
+    print("ready", flush=True)
+    work(60)
+"""
+
 
 def test_a_run_left_open_is_finished_at_exit(run_env):
     """A script that never ends its run still gets the figures."""
@@ -30,15 +37,7 @@ def test_a_run_left_open_is_finished_at_exit(run_env):
 
 def test_sigterm_keeps_the_figures_and_the_default_action(run_env):
     """SIGTERM stores the figures, marks the run KILLED and still ends the process by the signal."""
-    process = started(
-        """
-        mlflow_carbon.autolog()
-        with mlflow.start_run():
-            print("ready", flush=True)
-            work(60)
-        """,
-        run_env,
-    )
+    process = started(RUNNING, run_env)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == -signal.SIGTERM
@@ -49,15 +48,7 @@ def test_sigterm_keeps_the_figures_and_the_default_action(run_env):
 
 def test_kill_and_recover_completes_the_run(run_env, tmp_path):
     """After kill -9 `mlflow-carbon recover` completes the run up to one sampling period, once."""
-    process = started(
-        """
-        mlflow_carbon.autolog()
-        with mlflow.start_run():
-            print("ready", flush=True)
-            work(60)
-        """,
-        run_env,
-    )
+    process = started(RUNNING, run_env)
     time.sleep(7)
     process.kill()
     process.wait()

@@ -16,7 +16,7 @@ from tests.spans import Span
 
 
 def _records(span, kind):
-    return [r for r in span.session.journal.contents().records if r["kind"] == kind]
+    return [r for r in span.session.journal.records() if r["kind"] == kind]
 
 
 def test_the_header_says_what_recovery_needs(tmp_path):

@@ -73,11 +73,11 @@ def test_refused_figures_keep_their_order(tmp_path):
     outbox.add(Points((POINT,)), SentUpTo(7))
     sink.down = True
     assert not outbox.send()
-    assert journal.contents().records == []
+    assert list(journal.records()) == []
     sink.down = False
     assert outbox.send()
     assert sink.points == [POINT]
-    assert [r["t"] for r in journal.contents().records] == [7]
+    assert [r["t"] for r in journal.records()] == [7]
 
 
 def test_sending_becomes_rare_as_a_run_goes_on(tmp_path):

@@ -34,7 +34,7 @@ def _end(span):
 
 
 def _kinds(span):
-    return [r["kind"] for r in span.session.journal.contents().records]
+    return [r["kind"] for r in span.session.journal.records()]
 
 
 def _first_segment(sink, folder):
@@ -267,7 +267,7 @@ def test_the_network_is_asked_last_and_again_every_half_hour(tmp_path):
     assert [jobs.run(), jobs.run()] == [5.0, 0.0]
     assert asked[1:] == [("gb", 1803)]
     assert [delay_s for _, delay_s in jobs.waiting] == [5.0, 1800]
-    assert [r["costing"]["intensity"]["slots"] != [] for r in span.session.journal.contents().records if r["kind"] == "costing"] == [False, True]  # fmt: skip
+    assert [r["costing"]["intensity"]["slots"] != [] for r in span.session.journal.records() if r["kind"] == "costing"] == [False, True]  # fmt: skip
     _end(span)
     publisher.finish()
     jobs.run()
@@ -312,11 +312,11 @@ def test_the_outbox_notes_what_is_stored_after_it_is_stored(tmp_path):
     outbox.add(Tags({"a": "2"}))
     assert not outbox.send()
     assert not outbox.send()
-    assert (writer.contents().records, outbox.pause_s(0)) == ([], 15.0)
+    assert (list(writer.records()), outbox.pause_s(0)) == ([], 15.0)
     sink.down = False
     assert outbox.send()
     assert sink.tags == {"a": "2"}
-    assert [(r["kind"], r["t"]) for r in writer.contents().records] == [("sent", 5)]
+    assert [(r["kind"], r["t"]) for r in writer.records()] == [("sent", 5)]
     assert outbox.pause_s(0) == 5.0
     writer.delete()
 
