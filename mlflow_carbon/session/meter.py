@@ -38,6 +38,8 @@ _logger = logging.getLogger(__name__)
 
 OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
 EXIT_S = 10.0
+_FIRST_S = 0.05  # at most, and once: what the first run waits for the first reading of counters
+_TICK_S = 2.0  # at most: what storing waits for the first reading
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
@@ -98,9 +100,11 @@ class Meter:
                 session.journal.trouble,
             )
         self.sampler.subscribe(session)
-        self.worker.submit(desk.begin)
+        self.worker.submit(partial(self._begin, desk))
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         _claim(self._desks)
+        # Beside a thread that computes, finding the counters takes forty times as long as while it waits.
+        self._surroundings.counters_read.wait(_FIRST_S)
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -175,6 +179,11 @@ class Meter:
         """In a forked child: let go of the parent's journals."""
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
+
+    def _begin(self, desk: Desk) -> None:
+        """First job of a session, after its first reading: what it imports would be in the way of that."""
+        self.sampler.wait_for_tick(desk.session.start_ns, _TICK_S)
+        desk.begin()
 
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:
