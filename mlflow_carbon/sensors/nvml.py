@@ -31,6 +31,9 @@ __all__ = ["NvmlSensor", "probe"]
 _DRIVER = "libnvidia-ml.so.1"
 _POWER_MAX_W = 2000.0
 _OVERSHOOT = 1.5  # Boards exceed their limit for milliseconds, and counters refresh late.
+_RATES_NS = (
+    900_000_000  # The driver averages utilisation over up to a second, so asking sooner tells nothing.
+)
 _PPM_PER_PERCENT = 10_000
 _SLICE_LOW = 0.1  # An idle slice of a busy GPU still draws its part of the idle power, about a tenth.
 
@@ -66,10 +69,15 @@ class NvmlSensor:
         self._library = library
         self._gpus = gpus
         self._is_open = True
+        self._rates_at_ns = 0
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """The readings of each GPU, with its utilisation where the driver tells it."""
-        return tuple(sample for gpu in self._gpus for sample in self._read(gpu, clock))
+        """The readings of each GPU, about once a second with its utilisation where the driver tells it."""
+        now_ns = clock.monotonic_ns()
+        is_due = now_ns >= self._rates_at_ns
+        if is_due:
+            self._rates_at_ns = now_ns + _RATES_NS
+        return tuple(sample for gpu in self._gpus for sample in self._read(gpu, clock, rates=is_due))
 
     def findings(self) -> tuple[str, ...]:
         """Counters that do not agree with the power of the same GPU."""
@@ -81,7 +89,7 @@ class NvmlSensor:
             self._is_open = False
             ask(self._library, self._library.nvmlShutdown)
 
-    def _read(self, gpu: _Gpu, clock: Clock) -> tuple[Sample, ...]:
+    def _read(self, gpu: _Gpu, clock: Clock, *, rates: bool) -> tuple[Sample, ...]:
         *older, sample = gpu.way.read(gpu.channel.id, clock)
         if sample.error is not None:
             return (*older, sample)
@@ -90,9 +98,10 @@ class NvmlSensor:
             power_mw = ask(self._library, self._library.nvmlDeviceGetPowerUsage, gpu.handle)
             if power_mw is not None:
                 gpu.check.add(sample.t_mono_ns, sample.energy_uj, power_mw)
-        rates = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
-        if rates is not None:
-            sample = replace(sample, util_ppm=rates.gpu * _PPM_PER_PERCENT)
+        if rates:
+            told = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
+            if told is not None:
+                sample = replace(sample, util_ppm=told.gpu * _PPM_PER_PERCENT)
         return (*older, sample)
 
 

@@ -63,7 +63,16 @@ def test_reading_is_stamped_with_the_middle_of_the_call():
     """The time of a reading is the middle of the call, and asking for the utilisation does not shift it."""
     found, _ = _found(FakeGpu("GPU-a"))
     (sample,) = found.sensors[0].read(VirtualClock(now_ns=0, step_ns=100))
-    assert (sample.t_mono_ns, sample.read_ns) == (150, 100)
+    assert (sample.t_mono_ns, sample.read_ns) == (250, 100)  # the first look at the clock is for the beat
+
+
+def test_utilisation_is_asked_for_once_a_second():
+    """At 10 Hz nine of ten readings leave out what the driver has not averaged anew."""
+    found, _ = _found(FakeGpu("GPU-a"))
+    clock = VirtualClock(now_ns=0, step_ns=25_000_000)  # it moves at each look: 0.1 s or so from read to read
+    told = [found.sensors[0].read(clock)[0].util_ppm is not None for _ in range(20)]
+    assert told[0]
+    assert 1 <= sum(told[1:]) <= 3
 
 
 def test_failed_read_is_an_error_and_never_a_value():
