@@ -120,7 +120,7 @@ def render(found: Diagnosis) -> str:
         "",
         "Grid",
         f"  zone {intensity.zone} (from {found.costing.zone_source}): {_slot_text(slot)}",
-        f"  {slot.kind}, {intensity.signal}, {intensity.scope}",
+        f"  {slot.kind}, {intensity.signal}, scope {intensity.scope}",
         f"  {intensity.provider}: {intensity.dataset}",
         *([f"  {intensity.note}"] if intensity.note else []),
         f"  PUE {found.costing.pue_ratio:g} ({found.costing.pue_source})",

@@ -30,7 +30,7 @@ def test_it_says_what_is_read_and_which_grid_figure_counts(journals, capsys):
     shown = capsys.readouterr().out
     assert "modelled  L0" in shown or "measured  L" in shown
     assert "zone DE (from argument): 381 gCO2e/kWh (305 to 457)" in shown
-    assert "static, average, life cycle" in shown
+    assert "static, average, scope life cycle" in shown
     assert "no journal waits to be recovered" in shown
 
 
