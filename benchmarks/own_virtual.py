@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -50,11 +51,17 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.testing import Outcome
 
-COUNTER, POWER, LOAD = (
-    "nvmlDeviceGetTotalEnergyConsumption",
-    "nvmlDeviceGetPowerUsage",
-    "nvmlDeviceGetUtilizationRates",
-)
+COUNTER, POWER = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
+LOAD, SAMPLES = "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetSamples"
+AVERAGE, INSTANT = "NVML_FI_DEV_POWER_AVERAGE", "NVML_FI_DEV_POWER_INSTANT"
+WAYS = {
+    "counter": ((COUNTER, POWER), ()),
+    "field 185": ((AVERAGE,), (COUNTER,)),
+    "field 186": ((INSTANT,), (COUNTER, AVERAGE)),
+    "buffer": ((SAMPLES,), (COUNTER, AVERAGE, INSTANT)),
+    "power": ((POWER,), (COUNTER, AVERAGE, INSTANT, SAMPLES)),
+}
+"""How a GPU is read: the calls of each way, and what a GPU must lack for it to be taken."""
 REFRESH_S = 0.1
 ROUNDS = 7
 # What a sensor might let through: that it does at all is what is looked for.
@@ -255,23 +262,18 @@ def faults(gpus: Gpus) -> list[dict[str, Any]]:
         "frozen": (FaultKind.FROZEN, 0),
     }
     found = []
-    for has_counter in (True, False):
-        for call in (COUNTER, POWER, LOAD):
-            for name, (kind, value) in kinds.items():
-                begin_s = gpus.now_s + 20.5
-                fault = Fault(kind=kind, value=value, call=call, start_s=begin_s, end_s=begin_s + 10)
-                row = {"call": call, "fault": name, "has_counter": has_counter}
-                try:
-                    outcome = gpus.measure(
-                        [board(constant(300.0), has_counter=has_counter, faults=[fault])],
-                        Plan(duration_s=60.0),
-                    )
-                except _ANY as error:
-                    found.append(row | {"raised": repr(error)})
-                    continue
-                found.append(
-                    row | {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)}
-                )
+    for way, (calls, unsupported) in WAYS.items():
+        for call, (name, (kind, value)) in product((*calls, LOAD), kinds.items()):
+            begin_s = gpus.now_s + 20.5
+            fault = Fault(kind=kind, value=value, call=call, start_s=begin_s, end_s=begin_s + 10)
+            gpu = replace(board(constant(300.0), faults=[fault]), unsupported=unsupported, sample_count=120)
+            row: dict[str, Any] = {"way": way, "call": call, "fault": name}
+            try:
+                outcome = gpus.measure([gpu], Plan(duration_s=60.0))
+            except _ANY as error:
+                found.append(row | {"raised": repr(error)})
+                continue
+            found.append(row | {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)})
     return found
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 POWER_MAX_W, REFRESH_S = 300.0, 0.1
 # Off by more than a counter has not shown yet at the ends of a minute.
-_FAULT_RATIO = 0.002
+_FAULT_RATIO = 0.001
 
 
 def virtual_rows(found: Mapping[str, Any]) -> list[Row]:
@@ -155,7 +155,7 @@ def _events(found: Mapping[str, Any]) -> list[Row]:
         ),
         _row(
             "G12",
-            "the same: energy of a minute off by more than 0.2 % and no finding",
+            "the same: energy of a minute off by more than 0.1 % and no finding",
             "0",
             f"{len(silent)}{': ' if silent else ''}{names}",
             is_met=not silent,

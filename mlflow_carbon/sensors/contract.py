@@ -73,7 +73,10 @@ class Observer(Protocol):
     """A source of what stands beside power: temperatures, clocks, bytes moved. None of it is energy."""
 
     def observe(self) -> dict[str, float]:
-        """Values by name, `<source>/<what>_<unit>`. What cannot be read is left out; it never raises."""
+        """Values by name, `<source>/<what>_<unit>`. What cannot be read is left out; it never raises.
+
+        The name tells how a run sums them up: see `core.beside`.
+        """
 
     def close(self) -> None:
         """Release handles. Safe to call twice."""

@@ -90,13 +90,14 @@ class NvmlSensor:
             ask(self._library, self._library.nvmlShutdown)
 
     def _read(self, gpu: _Gpu, clock: Clock, *, rates: bool) -> tuple[Sample, ...]:
-        *older, sample = gpu.way.read(gpu.channel.id, clock)
-        if sample.error is not None:
-            return (*older, sample)
+        readings = gpu.way.read(gpu.channel.id, clock)
+        if not readings or readings[-1].error is not None:
+            return readings
+        *older, sample = readings
         # Asked for after the reading, so that it does not blur the reading's time.
         if gpu.check is not None and not gpu.check.is_done and sample.energy_uj is not None:
             power_mw = ask(self._library, self._library.nvmlDeviceGetPowerUsage, gpu.handle)
-            if power_mw is not None:
+            if power_mw:
                 gpu.check.add(sample.t_mono_ns, sample.energy_uj, power_mw)
         if rates:
             told = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)

@@ -5,6 +5,8 @@
    the other, depending on the architecture. Below 2 Hz the mean comes first, since it sees all of the time.
 3. The driver's buffer of power samples with their times.
 4. `nvmlDeviceGetPowerUsage`, whatever it means.
+
+No GPU draws nothing: a power of 0 mW is a driver that does not know, and a failed read.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def best_way(library: Any, handle: Any, aspect: Aspect) -> Way | str:
     for way, attempt in _ways(library, handle, aspect):
         try:
             attempt()
-        except library.NVMLError as error:
+        except (library.NVMLError, ValueError) as error:
             problems.append(explain(error))
         else:
             return way
@@ -122,7 +124,7 @@ _SAYS_USAGE = "NVML nvmlDeviceGetPowerUsage; since Ampere, but for GA100, a mean
 
 def _single(library: Any, values: Callable[[], Values]) -> Callable[[str, Clock], tuple[Sample, ...]]:
     def read(channel: str, clock: Clock) -> tuple[Sample, ...]:
-        return (take(channel, clock, values, errors=(library.NVMLError,)),)
+        return (take(channel, clock, values, errors=(library.NVMLError, ValueError)),)
 
     return read
 
@@ -132,11 +134,11 @@ def _energy(library: Any, handle: Any, share: Share) -> Values:
 
 
 def _usage(library: Any, handle: Any, share: Share) -> Values:
-    return Values(power_mw=_part(library.nvmlDeviceGetPowerUsage(handle), share))
+    return Values(power_mw=_part(_drawn(library.nvmlDeviceGetPowerUsage(handle)), share))
 
 
 def _field_power(library: Any, handle: Any, share: Share, field: int) -> Values:
-    return Values(power_mw=_part(_field(library, handle, field), share))
+    return Values(power_mw=_part(_drawn(_field(library, handle, field)), share))
 
 
 def _field(library: Any, handle: Any, field: int, scope: int = 0) -> int:
@@ -146,6 +148,15 @@ def _field(library: Any, handle: Any, field: int, scope: int = 0) -> int:
     if value.nvmlReturn != 0:
         raise library.NVMLError(value.nvmlReturn)
     return int(value.value.uiVal)
+
+
+def _drawn(power_mw: int) -> int:
+    if power_mw == 0:
+        raise ValueError(_NOTHING)
+    return power_mw
+
+
+_NOTHING = "expected a power above 0 mW, got 0: no GPU draws nothing"
 
 
 def _part(value: int, share: Share) -> int:
@@ -181,6 +192,8 @@ class Buffer:
         try:
             found = self.look()
         except self._library.NVMLError as error:
+            if self._seen_us and getattr(error, "value", None) == _NOT_FOUND:
+                return ()  # nothing new yet
             end_ns = clock.monotonic_ns()
             return (
                 Sample(channel=channel, t_mono_ns=end_ns, read_ns=end_ns - start_ns, error=explain(error)),
@@ -189,15 +202,22 @@ class Buffer:
         offset_ns = clock.wall_ns() - end_ns
         new = [s for s in found if _stamp_us(s) > self._seen_us] if self._seen_us else found[-1:]
         self._seen_us = max(self._seen_us, _stamp_us(found[-1]))
-        return tuple(
+        told = [sample for sample in new if sample.sampleValue.uiVal]
+        readings = tuple(
             Sample(
                 channel=channel,
                 t_mono_ns=min(_stamp_us(sample) * 1000 - offset_ns, end_ns),
                 read_ns=end_ns - start_ns,
                 power_mw=_part(sample.sampleValue.uiVal, self._share),
             )
-            for sample in new
+            for sample in told
         )
+        if len(told) == len(new):
+            return readings
+        failed = Sample(
+            channel=channel, t_mono_ns=end_ns, read_ns=end_ns - start_ns, error=f"ValueError: {_NOTHING}"
+        )
+        return (failed, *readings)
 
 
 _NOT_FOUND = 6  # NVML_ERROR_NOT_FOUND

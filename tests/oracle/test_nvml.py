@@ -185,6 +185,25 @@ def test_garbage_is_not_believed(far, unsupported):
     assert outcome.findings
 
 
+@pytest.mark.parametrize(
+    ("call", "missing"),
+    [
+        (AVERAGE, ()),
+        (INSTANT, (AVERAGE,)),
+        ("nvmlDeviceGetSamples", (AVERAGE, INSTANT)),
+        (POWER, (AVERAGE, INSTANT, "nvmlDeviceGetSamples")),
+    ],
+)
+def test_a_power_of_0_w_is_a_gap_and_found(far, call, missing):
+    """Ten seconds of 0 mW, whichever call says so, are no energy of 0 J: the time is missing and named."""
+    silent = Fault(kind=FaultKind.VALUE, value=0, call=call, start_s=60.5, end_s=70.5)
+    board = gpu(wave=constant(300.0), unsupported=(ENERGY, *missing), sample_count=120, faults=(silent,))
+    outcome, _, _ = far(measure, [board])
+    assert outcome.total.coverage_ratio == pytest.approx(290 / 300, abs=0.005)
+    assert outcome.total.measured_j == pytest.approx(300.0 * 300 * outcome.total.coverage_ratio, rel=0.001)
+    assert any("no data for" in finding for finding in outcome.findings)
+
+
 @pytest.mark.parametrize("call", ["nvmlInitWithFlags", "nvmlDeviceGetCount_v2"])
 def test_a_driver_that_does_not_start_is_an_absence(far, call):
     """A driver that cannot start or count is a reason, not an exception."""

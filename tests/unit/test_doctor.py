@@ -36,6 +36,7 @@ def test_it_says_what_is_read_and_which_grid_figure_counts(journals, capsys):
 
 def _diagnosis(channels=(), absences=(), untried=(), observed=()):
     return Diagnosis(
+        simulated=(),
         channels=channels,
         absences=absences,
         untried=untried,

@@ -198,14 +198,55 @@ def test_the_buffer_gives_each_sample_once_at_its_own_time():
     clock = WallClock(now_ns=30_000_000 + HOUR_NS, step_ns=0)
     (first,) = sensor.read(clock)
     assert (first.t_mono_ns - HOUR_NS, first.power_mw, first.util_ppm) == (21_000_000, 110_000, 750_000)
-    (none,) = sensor.read(clock)
-    assert (none.power_mw, none.error) == (None, "FakeNvmlError: Not Found")
+    assert sensor.read(clock) == ()
     gpu.samples += [(41_000, 120_000), (61_000, 130_000)]
     clock.now_ns = 70_000_000 + HOUR_NS
     assert [(s.t_mono_ns - HOUR_NS, s.power_mw) for s in sensor.read(clock)] == [
         (41_000_000, 120_000),
         (61_000_000, 130_000),
     ]
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {},  # nvmlDeviceGetPowerUsage
+        {"fields_mw": {(185, 0): 250_000}},
+        {"fields_mw": {(186, 0): 250_000}},
+        {"samples": [(1_000, 250_000)]},
+    ],
+)
+def test_a_power_of_0_w_is_a_failed_read(lacking):
+    """No GPU draws nothing: such an answer has an error and no value, whichever call gave it."""
+    gpu = FakeGpu("GPU-a", energy_mj=None, **lacking)
+    (sensor,) = _found(gpu)[0].sensors
+    assert sensor.read(VirtualClock())[-1].error is None
+    gpu.power_mw = 0
+    gpu.fields_mw = dict.fromkeys(gpu.fields_mw, 0)
+    gpu.samples = [*gpu.samples, (2_000, 0)] if gpu.samples else []
+    (failed,) = sensor.read(VirtualClock(now_ns=HOUR_NS))
+    assert (failed.power_mw, failed.error) == (
+        None,
+        "ValueError: expected a power above 0 mW, got 0: no GPU draws nothing",
+    )
+
+
+def test_a_gpu_whose_power_is_0_at_the_start_is_read_another_way_or_not_at_all():
+    """A field of 0 mW gives way to the next call; where all say 0 the reason is told."""
+    (sensor,) = _found(FakeGpu("GPU-a", energy_mj=None, fields_mw={(185, 0): 0}))[0].sensors
+    assert sensor.read(VirtualClock())[0].power_mw == 250_000
+    (absence,) = _found(FakeGpu("GPU-a", energy_mj=None, power_mw=0))[0].absences
+    assert "no GPU draws nothing" in absence.reason
+
+
+def test_a_power_of_0_w_does_not_make_a_counter_doubtful():
+    """The comparison of counter and power leaves out a power that the driver does not know."""
+    gpu = FakeGpu("GPU-a", energy_mj=0)
+    (sensor,) = _found(gpu)[0].sensors
+    for second in range(10):
+        gpu.energy_mj, gpu.power_mw = 250_000 * second, 0 if second % 3 == 1 else 250_000
+        sensor.read(VirtualClock(now_ns=second * 10**9, step_ns=0))
+    assert findings([sensor]) == ()
 
 
 def test_a_counter_of_the_whole_module_stands_for_cpu_and_memory_too():
