@@ -12,6 +12,7 @@ from mlflow_carbon.core.totals import combine, count_units
 from mlflow_carbon.session import publish
 from mlflow_carbon.session.delivery import Delivery, File, Note, Points, Tags
 from mlflow_carbon.session.records import channel_record
+from mlflow_carbon.session.samples import samples_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,7 +108,7 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
     document = publish.footprint_document(ending.run_id, segments, facts)
     files = {
         "footprint.json": publish.json_bytes(document),
-        samples: publish.samples_bytes(records),
+        samples: samples_bytes(records),
         "intensity.json": publish.json_bytes(publish.intensity_document(ending.costing.intensity)),
     }
     if phases.rows:

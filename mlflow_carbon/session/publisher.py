@@ -19,6 +19,7 @@ from mlflow_carbon.session.records import costing_record
 from mlflow_carbon.session.sharing import is_shared
 
 if TYPE_CHECKING:
+    from mlflow_carbon.core.bill import Bill
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import Session
     from mlflow_carbon.session.surroundings import Surroundings
@@ -67,6 +68,7 @@ class Publisher:
         self._next_summary_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
+        self._bill: Bill | None = None
 
     @property
     def knows_the_past(self) -> bool:
@@ -187,7 +189,7 @@ class Publisher:
         fresh = self._costing(settings)
         if self.costing is not None and len(fresh.intensity.slots) < len(self.costing.intensity.slots):
             return self.costing  # the service is silent: what it said before still holds for its time
-        self.costing = fresh
+        self.costing, self._bill = fresh, fresh.bill()
         self._session.journal.append("costing", costing=costing_record(fresh))
         self._outbox.add(Tags(publish.start_tags(fresh)))
         return fresh
@@ -234,9 +236,11 @@ class Publisher:
         points = [
             point
             for snapshot in snapshots
-            for point in publish.snapshot_points(snapshot, costing, previous, offset_s=self._offset_s)
+            for point in publish.snapshot_points(
+                snapshot, costing, previous, offset_s=self._offset_s, bill=self._bill
+            )
         ]
-        points += publish.step_points(marks, costing, previous)
+        points += publish.step_points(marks, costing, previous, bill=self._bill)
         points += self._summary(costing, previous)
         if points:
             self._outbox.add(Points(tuple(points)), SentUpTo(upto_ns))
@@ -247,7 +251,7 @@ class Publisher:
             return []
         first = self._next_summary_s == 0
         self._next_summary_s = elapsed_s + _SUMMARY_S[elapsed_s >= _EARLY_S]
-        whole = publish.total(previous, costing.footprint(series))
+        whole = publish.total(previous, costing.footprint(series, self._bill))
         if first:
             self._outbox.add(Tags({"carbon.basis": whole.basis, "carbon.quality": whole.quality}))
         return publish.summary_points(

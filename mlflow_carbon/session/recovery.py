@@ -100,12 +100,13 @@ def _deliveries(
     ending = state.ending(cost, previous, troubles=_troubles(state, contents))
     earlier = [s for s in previous if s.is_before(ending.segment_id)]
     own, _ = final.footprint(ending)
+    bill = cost.bill()
     points = [
         point
         for snapshot in state.snapshots
-        for point in publish.snapshot_points(snapshot, cost, earlier, offset_s=state.offset_s)
+        for point in publish.snapshot_points(snapshot, cost, earlier, offset_s=state.offset_s, bill=bill)
     ]
-    points += publish.step_points(state.marks, cost, earlier)
+    points += publish.step_points(state.marks, cost, earlier, bill=bill)
     tags = dict(state.environment["tags"]) if state.environment else {}
     items: list[Delivery] = [
         Tags({**tags, **publish.start_tags(cost)}),
