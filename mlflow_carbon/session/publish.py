@@ -38,6 +38,7 @@ __all__ = [
     "json_bytes",
     "parse_segments",
     "phases_document",
+    "segment_from",
     "snapshot_points",
     "start_tags",
     "step_points",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 PROVISIONAL = "provisional"
+_NAMES = frozenset(RunFootprint.__dataclass_fields__)
 _PHASE_METHOD = "readings inside one phase as they are; the rest by least squares of energy on phase time"
 
 
@@ -105,26 +107,27 @@ def total(previous: Sequence[Segment], current: RunFootprint) -> RunFootprint:
     return combine([*(segment.footprint for segment in previous), current])
 
 
+def segment_from(entry: Mapping[str, Any]) -> Segment:
+    """The segment of a dict."""
+    return Segment(
+        id=str(entry.get("id", "")),
+        samples=str(entry.get("samples", "")),
+        footprint=RunFootprint(**{k: v for k, v in entry.items() if k in _NAMES}),
+    )
+
+
 def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list[Segment]:
     """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional).
 
     A document that somebody has damaged counts as lost; the verdict of a provisional segment says so.
     """
-    names = set(RunFootprint.__dataclass_fields__)
     if document is not None:
         with suppress(ValueError, TypeError, AttributeError):
-            return [
-                Segment(
-                    id=str(entry.get("id", "")),
-                    samples=str(entry.get("samples", "")),
-                    footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
-                )
-                for entry in json.loads(document).get("segments", [])
-            ]
+            return [segment_from(entry) for entry in json.loads(document).get("segments", [])]
     found: dict[str, Any] = {
         key.removeprefix("carbon/"): value
         for key, value in metrics.items()
-        if key.removeprefix("carbon/") in names
+        if key.removeprefix("carbon/") in _NAMES
     }
     if "energy_kwh" not in found:
         return []

@@ -15,6 +15,7 @@ from mlflow_carbon.errors import StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import End, File, Points, Tags
 from mlflow_carbon.session.outbox import Outbox, SentUpTo
+from mlflow_carbon.session.past import read_past
 from mlflow_carbon.session.records import costing_record
 from mlflow_carbon.session.sharing import is_shared
 
@@ -218,11 +219,9 @@ class Publisher:
             return
         try:
             self._surroundings.recover(session.spec.run_id)
-            self._previous = publish.parse_segments(
-                self._sink.read_file("footprint.json"), self._sink.read_metrics()
-            )
-            self._offset_s = 1 + self._sink.read_last_step("carbon/time/energy_kwh") if self._previous else 0
-            session.journal.append("offset", s=self._offset_s)
+            past = read_past(self._sink)
+            self._previous, self._offset_s = list(past.segments), past.offset_s
+            session.journal.append("offset", **past.record())
         except StoreError as error:
             # Without the error's text, which may differ each time and would fill the tag.
             session.trouble("earlier figures of the resumed run could not be read at first")

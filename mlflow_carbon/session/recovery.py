@@ -9,6 +9,7 @@ from mlflow_carbon import journal as journals
 from mlflow_carbon.errors import JournalError, StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
+from mlflow_carbon.session.past import Past, read_past
 from mlflow_carbon.session.replay import Replay, replay
 
 if TYPE_CHECKING:
@@ -72,12 +73,12 @@ def recover(
     is_empty = state.recording is None
     try:
         target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
-        items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
+        items, figures = _nothing() if is_empty else _deliveries(state, target, path, contents, costing)
         if end_run:
             items.append(End(_status(state), _end_ms(state)))
         for item in items:
             deliver(target, item)
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         return Recovered(path=path, run_id=state.run_id, outcome="failed", detail=str(error))
     path.unlink(missing_ok=True)
     outcome = "empty" if is_empty else "stored"
@@ -91,12 +92,20 @@ def _nothing() -> tuple[list[Delivery], str]:
 
 
 def _deliveries(
-    state: Replay, sink: Sink, contents: journals.Contents, costing: Callable[[int, int], Costing]
+    state: Replay,
+    sink: Sink,
+    path: Path,
+    contents: journals.Contents,
+    costing: Callable[[int, int], Costing],
 ) -> tuple[list[Delivery], str]:
     cost = state.costing or costing(*_span_s(state))
-    stored = publish.parse_segments(sink.read_file("footprint.json"), sink.read_metrics())
-    # A provisional segment is what this very journal had logged before it died.
-    previous = [s for s in stored if s.id != publish.PROVISIONAL]
+    past = read_past(sink)
+    if state.past is None and state.header.get("resumed"):
+        # It died before it knew its past, and so before it logged anything. From now on there will be figures
+        # of its own: kept in the journal, the past is still known where this try fails.
+        journals.append(path, "offset", **past.record())
+        state.past = past
+    previous = (state.past or Past()).with_stored(list(past.segments), str(state.header["segment_id"]))
     ending = state.ending(cost, previous, troubles=_troubles(state, contents))
     earlier = [s for s in previous if s.is_before(ending.segment_id)]
     own, _ = final.footprint(ending)

@@ -9,6 +9,7 @@ from mlflow_carbon._version import SCHEMA
 from mlflow_carbon.core.recording import Recording
 from mlflow_carbon.errors import JournalError
 from mlflow_carbon.session.final import Ending
+from mlflow_carbon.session.past import Past
 from mlflow_carbon.session.records import channel_from, costing_from, tick_from
 from mlflow_carbon.session.usage import Usage
 
@@ -36,7 +37,7 @@ class Replay:
         environment: Tags and document of the environment, where they were known.
         absences: Sensors that were not found.
         units: Functional units counted.
-        offset_s: Where the time axis of a resumed run went on.
+        past: The earlier segments of a resumed run; None if it died before they were read.
         early: Step marks before the first reading: monotonic time and step.
         shared: Whether other runs used the machine at the same time.
     """
@@ -50,7 +51,7 @@ class Replay:
     environment: Mapping[str, Any] | None = None
     absences: Sequence[Mapping[str, str]] = ()
     units: Mapping[str, float] = field(default_factory=dict)
-    offset_s: int = 0
+    past: Past | None = None
     early: list[tuple[int, int]] = field(default_factory=list)
     shared: bool = False
 
@@ -58,6 +59,11 @@ class Replay:
     def run_id(self) -> str:
         """The run."""
         return str(self.header["run_id"])
+
+    @property
+    def offset_s(self) -> int:
+        """Where the time axis of a resumed run went on."""
+        return self.past.offset_s if self.past is not None else 0
 
     @property
     def end_ns(self) -> int:
@@ -139,7 +145,7 @@ def _take_fact(state: Replay, record: Mapping[str, Any]) -> None:
         case "costing":
             state.costing = costing_from(record["costing"])
         case "offset":
-            state.offset_s = record["s"]
+            state.past = Past.from_record(record)
         case "environment":
             state.environment = record
         case "shared":

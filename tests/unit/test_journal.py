@@ -416,3 +416,17 @@ def test_journals_of_other_machines_are_left_to_them(tmp_path):
     (mine,) = journal.orphans(tmp_path, host="node.a")
     assert journal.host_of(mine) == "node_a"
     assert len(journal.orphans(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b'0badcafe {"seq"', b"0badcafe {}\n"], ids=["whole", "torn", "damaged"]
+)
+def test_a_record_can_be_added_to_the_journal_of_a_dead_process(tmp_path, tail):
+    """With the next number, in place of a torn line; a damaged one stays and is told."""
+    path, written = _written(tmp_path)
+    path.write_bytes(written + tail)
+    journal.append(path, "offset", s=7)
+    found = journal.read(path)
+    damaged = [4] if tail.endswith(b"\n") else []
+    assert found.records == [*_expected(), {"seq": 3 + len(damaged), "kind": "offset", "s": 7}]
+    assert (found.torn, found.damaged) == (False, damaged)
