@@ -21,9 +21,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """A daemon thread with a queue of jobs by due time; started by its first job."""
+    """A daemon thread with a queue of jobs by due time; started by its first job.
 
-    def __init__(self) -> None:
+    Args:
+        name: Of the thread.
+    """
+
+    def __init__(self, name: str = "mlflow-carbon-worker") -> None:
+        self._name = name
         self._changed = threading.Condition()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -39,7 +44,7 @@ class Worker:
             self._retiring = False
             heapq.heappush(self._queue, (time.monotonic() + delay_s, next(self._order), job))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="mlflow-carbon-worker", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 

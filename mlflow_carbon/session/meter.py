@@ -1,4 +1,4 @@
-"""The one meter of a process: a sampler, a worker and the sessions that share them.
+"""The one meter of a process: a sampler, a worker, a keeper of journals and the sessions that share them.
 
 The module's only state is the meter of each process id (so a forked child starts without one)
 and the ContextVar with the sessions that are active in a context.
@@ -60,6 +60,7 @@ class Meter:
             discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
         )
         self.worker = Worker()
+        self.keeper = Worker("mlflow-carbon-keeper")
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._desks: dict[str, Desk] = {}
@@ -84,7 +85,7 @@ class Meter:
                 settings,
                 journal=journal,
                 clock=self._surroundings.clock,
-                cpu_times=lambda: used(self.sampler.cpu_ns + self.worker.cpu_ns),
+                cpu_times=lambda: used(self._cpu_ns()),
             )
             desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
             session.start()  # before anybody can find it: the header is the first record
@@ -99,6 +100,7 @@ class Meter:
             )
         self.sampler.subscribe(session)
         self.worker.submit(desk.begin)
+        self.keeper.submit(lambda: desk.keep(self.keeper))
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         _claim(self._desks)
         return session
@@ -170,11 +172,15 @@ class Meter:
         """Let threads and sensors go; a run that is started after all brings them back."""
         self.sampler.retire()
         self.worker.retire()
+        self.keeper.retire()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
+
+    def _cpu_ns(self) -> int:
+        return self.sampler.cpu_ns + self.worker.cpu_ns + self.keeper.cpu_ns
 
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:
