@@ -6,6 +6,7 @@ however old the run is. With another intensity it is another bill, which goes th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,19 +56,22 @@ class Bill:
         self._intensity = intensity
         self._pue_ratio = pue_ratio
         self._log: Sequence[Cell] | None = None
-        self._count = 0
-        self._closed = _NOTHING
+        self._counts = [0]  # after so many closed cells ...
+        self._costs = [_NOTHING]  # ... the cost was this
 
     def of(self, series: EnergySeries) -> Cost:
-        """The cost of a span; of an earlier moment than the last one asked for, all is costed again."""
+        """The cost of a span so far."""
         cells = series.book()
         parts = {c.id for c in series.parts()}
-        if self._log is not cells.log or cells.count < self._count:
-            self._log, self._count, self._closed = cells.log, 0, _NOTHING
-        for cell in cells.closed(self._count):
-            self._closed = self._plus(self._closed, cell, parts)
-        self._count = cells.count
-        cost = self._closed
+        if self._log is not cells.log:
+            self._log, self._counts, self._costs = cells.log, [0], [_NOTHING]
+        at = bisect_right(self._counts, cells.count) - 1
+        count, cost = self._counts[at], self._costs[at]
+        for cell in cells.closed(count):
+            cost = self._plus(cost, cell, parts)
+        if cells.count > count:
+            self._counts.insert(at + 1, cells.count)
+            self._costs.insert(at + 1, cost)
         for cell in cells.open:
             cost = self._plus(cost, cell, parts)
         return cost

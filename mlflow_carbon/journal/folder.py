@@ -6,10 +6,11 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.errors import JournalError
-from mlflow_carbon.journal.record import Contents, decode, encode, parse
+from mlflow_carbon.journal.record import Contents, encode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,21 +40,24 @@ _TAIL = 65_536  # bytes; after the end come few records: what was stored, a late
 
 
 def read(path: Path) -> Contents:
-    """Read a journal, tolerating a torn last line and reporting damage elsewhere.
+    """A journal to go through, tolerating a torn last line and reporting damage elsewhere.
 
     Raises:
         JournalError: If the file cannot be read or is not a journal.
     """
+    contents = Contents(partial(_lines, path))
     try:
-        data = path.read_bytes()
+        first = next(contents.records(), None)
     except OSError as error:
         raise JournalError(f"expected a journal, got {error.strerror}: {path}") from error
-    lines = data.split(b"\n")
-    torn = lines[-1] != b""
-    contents = decode([line for line in lines if line], torn=torn)
-    if not contents.records:
+    if first is None:
         raise JournalError(f"expected a journal, got no readable record: {path}")
     return contents
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
 
 
 def header(path: Path) -> dict[str, Any] | None:

@@ -138,7 +138,7 @@ class Publisher:
         else:
             self._look_around()
             self._collect(self.costing or self._cost_offline())
-            self._outbox.extend(final.deliveries(self.ending(), session.journal.records()))
+            self._outbox.extend(final.deliveries(self.ending(), session.journal.records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
         if self._outbox.send(last=True):

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["samples_bytes"]
+__all__ = ["packed_samples"]
+
+_GZIP = 31  # zlib's word for the largest window and gzip's frame, without a time
 
 
-def samples_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
-    """`samples.jsonl.gz`: the journal's readings in the columns of the sample schema.
+def packed_samples(records: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """`samples.jsonl.gz` piece by piece: the journal's readings in the columns of the sample schema.
 
     The first line holds schema, anchor and channels; every other line is a reading or `facts` beside it.
+    The same readings give the same bytes.
     """
-    buffer = io.BytesIO()
-    # mtime=0: the same readings give the same bytes
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        for row in _sample_rows(records):
-            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-    return buffer.getvalue()
+    packer = zlib.compressobj(wbits=_GZIP)
+    for row in _sample_rows(records):
+        piece = packer.compress(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        if piece:
+            yield piece
+    yield packer.flush()
 
 
 def _sample_rows(records: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ from mlflow_carbon.session.publish import (
     step_points,
     summary_points,
 )
-from mlflow_carbon.session.samples import samples_bytes
+from mlflow_carbon.session.samples import packed_samples
 from tests.fakes import costing
 from tests.spans import Span
 
@@ -129,8 +129,8 @@ def test_the_same_readings_give_the_same_bytes(tmp_path):
     """No time of packing in the artifact, so that it can be compared by its hash."""
     span, _, _ = _taken(tmp_path)
     records = list(span.session.journal.records())
-    packed = samples_bytes(records)
-    assert samples_bytes(records) == packed
+    packed = b"".join(packed_samples(records))
+    assert b"".join(packed_samples(records)) == packed
     head, *rows = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     assert head["run_id"] == "run1"
     assert [row["energy_uj"] for row in rows] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tracemalloc
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_damage_in_a_finished_run_is_told_too(tmp_path):
 def test_a_foreign_or_newer_journal_is_refused_and_kept(tmp_path, change, complaint):
     """With a message, and without touching the store."""
     _, path = _killed(tmp_path)
-    records = journal.read(path).records
+    records = list(journal.read(path).records())
     path.write_bytes(b"".join(map(encode, [records[0] | change, *records[1:]])))
     sink = MemorySink()
     found = _recover(path, sink)
@@ -416,3 +417,50 @@ def test_a_third_segment_that_is_killed_keeps_the_first_two(tmp_path):
     publisher.flush()
     assert _recover(third.kill(), sink).outcome == "stored"
     assert [j for _, j in _segments(sink)] == pytest.approx([1200, 700, 300])
+
+
+class Counter(MemorySink):
+    """A store that counts what it gets and keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.most = self.bytes = 0
+
+    def write_points(self, points):
+        count = len(tuple(points))
+        self.count, self.most = self.count + count, max(self.most, count)
+
+    def write_file(self, name, content):
+        self.bytes += sum(map(len, (content,) if isinstance(content, bytes) else content))
+
+
+def _peak(folder, seconds):
+    """Bytes of a journal with a step a second, the most memory that its recovery takes, and its store."""
+    span = Span(folder)
+    for second in range(seconds):
+        span.tick()
+        span.session.mark(second)
+    path, sink = span.kill(), Counter()
+    size = path.stat().st_size
+    del span
+    tracemalloc.start()
+    try:
+        assert _recover(path, sink).outcome == "stored"
+        return size, tracemalloc.get_traced_memory()[1], sink
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_recovery_does_not_grow_with_the_run(tmp_path):
+    """A thousand readings and steps more took 6 MB when all were held; now it is a portion of them.
+
+    Points go out by the portion, all of them, and the readings are packed on their way.
+    """
+    _peak(tmp_path / "warm", 50)  # imports
+    _, less, _ = _peak(tmp_path / "small", 500)
+    size, more, sink = _peak(tmp_path / "large", 1500)
+    assert size > 300_000
+    assert more - less < 1_000_000
+    assert sink.count > 2 * 1499
+    assert sink.most <= 1600
+    assert sink.bytes > 10_000
