@@ -96,11 +96,12 @@ class MlflowStore:
             for start in range(0, len(items), _TAG_BATCH):
                 self._mlflow().log_batch(self.run_id, tags=items[start : start + _TAG_BATCH])
 
-    def write_file(self, name: str, content: bytes) -> None:
-        """Store an artifact `carbon/<name>`."""
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
+        """Store an artifact `carbon/<name>`, given whole or piece by piece."""
         with self._translated(f"store carbon/{name}"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                file.writelines((content,) if isinstance(content, bytes) else content)
             self._mlflow().log_artifact(self.run_id, str(path), "carbon")
 
     def write_note(self, block: str) -> None:

@@ -82,6 +82,8 @@ class Journal:
             try:
                 getattr(os, "fdatasync", os.fsync)(fd)
             except OSError as error:
+                if self._fd is None:  # closed meanwhile
+                    return
                 self.trouble = f"the journal cannot be synced: {_reason(error)}"
 
     def records(self) -> Iterator[dict[str, Any]]:

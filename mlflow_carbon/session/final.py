@@ -13,9 +13,10 @@ from mlflow_carbon.core.totals import combine, count_units
 from mlflow_carbon.session import publish
 from mlflow_carbon.session.delivery import Delivery, File, Note, Points, Tags
 from mlflow_carbon.session.records import channel_record
+from mlflow_carbon.session.samples import packed_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
@@ -83,12 +84,12 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     return figures, findings
 
 
-def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Delivery]:
+def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]]) -> list[Delivery]:
     """What is stored at the end: last point, summary, tags, note and documents, in this order.
 
     Args:
         ending: The span.
-        records: Its journal, gone through once.
+        records: Its journal, gone through when the readings are stored.
     """
     own, findings = footprint(ending)
     others = [s for s in ending.previous if s.id != ending.segment_id]
@@ -107,9 +108,9 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
         "channels": [channel_record(c) for c in ending.recording.channels],
     }
     document = publish.footprint_document(ending.run_id, segments, facts)
-    files = {
+    files: dict[str, bytes | Callable[[], Iterable[bytes]]] = {
         "footprint.json": publish.json_bytes(document),
-        samples: publish.samples_bytes(records),
+        samples: lambda: packed_samples(records()),
         "intensity.json": publish.json_bytes(publish.intensity_document(ending.costing.intensity)),
     }
     if phases.rows:

@@ -1,4 +1,4 @@
-"""The one meter of a process: a sampler, a worker and the sessions that share them.
+"""The one meter of a process: a sampler, a worker, a keeper of journals and the sessions that share them.
 
 The module's only state is the meter of each process id (so a forked child starts without one)
 and the ContextVar with the sessions that are active in a context.
@@ -62,6 +62,7 @@ class Meter:
             discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
         )
         self.worker = Worker()
+        self.keeper = Worker("mlflow-carbon-keeper")
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._desks: dict[str, Desk] = {}
@@ -86,7 +87,7 @@ class Meter:
                 settings,
                 journal=journal,
                 clock=self._surroundings.clock,
-                cpu_times=lambda: used(self.sampler.cpu_ns + self.worker.cpu_ns),
+                cpu_times=lambda: used(self._cpu_ns()),
             )
             desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
             session.start()  # before anybody can find it: the header is the first record
@@ -100,7 +101,10 @@ class Meter:
                 session.journal.trouble,
             )
         self.sampler.subscribe(session)
-        self.worker.submit(partial(self._begin, desk))
+        # What storing imports would be in the way of the first reading.
+        self.worker.submit(lambda: self.sampler.wait_for_tick(session.start_ns, _TICK_S))
+        self.worker.submit(desk.begin)
+        self.keeper.submit(lambda: desk.keep(self.keeper))
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         _claim(self._desks)
         # Beside a thread that computes, finding the counters takes forty times as long as while it waits.
@@ -174,16 +178,15 @@ class Meter:
         """Let threads and sensors go; a run that is started after all brings them back."""
         self.sampler.retire()
         self.worker.retire()
+        self.keeper.retire()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
 
-    def _begin(self, desk: Desk) -> None:
-        """First job of a session, after its first reading: what it imports would be in the way of that."""
-        self.sampler.wait_for_tick(desk.session.start_ns, _TICK_S)
-        desk.begin()
+    def _cpu_ns(self) -> int:
+        return self.sampler.cpu_ns + self.worker.cpu_ns + self.keeper.cpu_ns
 
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:

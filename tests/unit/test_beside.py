@@ -123,9 +123,9 @@ def test_a_run_stores_them_and_a_recovered_one_the_same(tmp_path):
         span.tick(1.0 if second else 0.0, facts if second % 5 == 0 else None)
     span.stop()
     contents = journal.read(span.kill())
-    ending = replay(contents).ending(costing(), (), troubles=())
+    ending = replay(contents.records).ending(costing(), (), troubles=())
     stored = final.deliveries(ending, contents.records)
-    files = {d.name: d.content for d in stored if isinstance(d, File)}
+    files = {d.name: d.content for d in stored if isinstance(d, File) and isinstance(d.content, bytes)}
     limit, heat = json.loads(files["facts.json"])["facts"]
     assert heat == {
         "name": "nvml:0/temperature_c", "readings": 12, "time_s": 55.0, "low": 50.0, "mean": 77.5, "high": 105.0

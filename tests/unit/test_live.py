@@ -282,4 +282,4 @@ def test_troubles_stand_in_the_journal_once_each(tmp_path):
     span.tick()
     span.stop()
     path = span.kill()
-    assert journal.read(path).records[-1]["troubles"] == ["the grid is silent"]
+    assert list(journal.read(path).records())[-1]["troubles"] == ["the grid is silent"]

@@ -19,6 +19,7 @@ from mlflow_carbon.session.meter import Meter
 from mlflow_carbon.session.usage import Usage
 from mlflow_carbon.settings import Settings
 from tests.fakes import ConstantPower, MemorySink, costing, surroundings
+from tests.spans import Jobs
 
 FAST = Settings(period_s=0.05)
 
@@ -334,6 +335,25 @@ def test_an_end_that_fails_stops_the_readings(tmp_path):
     assert meter.sampler._listeners == []
     assert meter.is_idle()
     assert len(journal.orphans(tmp_path)) == 1
+
+
+def test_the_disk_keeps_the_journal_while_the_store_hangs(tmp_path):
+    """For minutes, in which a power cut would have taken everything since the last answer."""
+    sink, keeper = MemorySink(), Jobs()
+    sink.hang.clear()
+    meter = _meter(tmp_path)
+    meter.keeper = keeper
+    session = meter.start(RunSpec(run_id="run1"), FAST, sink)
+    assert session is not None
+    assert meter.sampler.wait_for_tick(session.start_ns, 10)
+    assert keeper.run() == 0
+    assert [keeper.run() for _ in range(3)] == [5.0] * 3
+    assert (sink.points, sink.tags) == ([], {})
+    sink.hang.set()
+    meter.stop("run1", "FINISHED")
+    assert session.finished.wait(10)
+    assert keeper.run() == 5.0
+    assert keeper.waiting == []
 
 
 def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):
