@@ -29,9 +29,9 @@ class Jobs(Worker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting: list[tuple[Callable[[], None], float]] = []
+        self.waiting: list[tuple[Callable[[], object], float]] = []
 
-    def submit(self, job: Callable[[], None], *, delay_s: float = 0.0) -> None:
+    def submit(self, job: Callable[[], object], *, delay_s: float = 0.0) -> None:
         self.waiting.append((job, delay_s))
 
     def run(self) -> float:
