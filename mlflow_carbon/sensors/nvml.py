@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NvmlSensor", "probe"]
 
+_LOW, _HIGH = 0.95, 1.05
+"""What a board errs by in proportion, counter and power alike: they come from one sensor (arXiv 2312.02741).
+
+What reading at moments leaves open is computed from the readings (decision 14).
+"""
 _DRIVER = "libnvidia-ml.so.1"
 _POWER_MAX_W = 2000.0
 _OVERSHOOT = 1.5  # Boards exceed their limit for milliseconds, and counters refresh late.
@@ -232,8 +237,8 @@ def _channel(library: Any, board: Board, way: Way, caveat: str) -> Channel:
         kind=way.kind,
         basis=Basis.MEASURED,
         quality=way.quality,
-        low_ratio=way.range_ratio[0],
-        high_ratio=way.range_ratio[1],
+        low_ratio=_LOW,
+        high_ratio=_HIGH,
         power_max_w=_OVERSHOOT * limit_mw / 1000 if limit_mw and not board.is_module else _POWER_MAX_W,
         source=way.source + caveat,
     )
