@@ -206,6 +206,19 @@ def test_a_power_of_0_w_is_a_gap_and_found(far, call, missing):
     assert any("no data for" in finding for finding in outcome.findings)
 
 
+@pytest.mark.parametrize(
+    ("call", "missing"), [(AVERAGE, ()), (POWER, (AVERAGE, INSTANT, "nvmlDeviceGetSamples"))]
+)
+def test_a_power_that_freezes_under_a_changing_load_is_found(far, call, missing):
+    """The driver shows one value for 20 s of a training; without that nothing is found."""
+    frozen = Fault(kind=FaultKind.FROZEN, call=call, start_s=60.5, end_s=80.5)
+    wave = square(low_w=100.0, high_w=300.0, period_s=5.0)
+    for faults, words in (((), ""), ((frozen,), "the power stood still for")):
+        outcome, _, _ = far(measure, [gpu(wave=wave, unsupported=(ENERGY, *missing), faults=faults)])
+        assert words in " ".join(outcome.findings)
+        assert bool(outcome.findings) is bool(words)
+
+
 @pytest.mark.parametrize("call", ["nvmlInitWithFlags", "nvmlDeviceGetCount_v2"])
 def test_a_driver_that_does_not_start_is_an_absence(far, call):
     """A driver that cannot start or count is a reason, not an exception."""

@@ -230,6 +230,26 @@ def test_a_gpu_whose_power_is_0_at_the_start_is_read_another_way_or_not_at_all()
     assert "no GPU draws nothing" in absence.reason
 
 
+@pytest.mark.parametrize(
+    ("power_mw", "load_percent", "words"),
+    [
+        ([200_000] * 8, [10, 90] * 4, "stood still for 7 s while the load changed by 80 points"),
+        ([200_000] * 8, [50, 60] * 4, ""),  # a steady load
+        ([200_000, 200_001] * 4, [10, 90] * 4, ""),  # a steady power that is read anew
+        ([200_000] * 5 + [210_000] * 3, [10, 90] * 4, ""),  # four seconds of it
+        ([200_000] * 8 + [210_000], [10, 90] * 4 + [10], "stood still for 7 s"),  # it came back
+    ],
+)
+def test_a_power_that_stands_still_under_a_changing_load_is_found(power_mw, load_percent, words):
+    """The same milliwatts for 5 s and more, while the load goes up and down, are no readings."""
+    gpu = FakeGpu("GPU-a", energy_mj=None)
+    (sensor,) = _found(gpu)[0].sensors
+    for second, (gpu.power_mw, gpu.util_percent) in enumerate(zip(power_mw, load_percent, strict=True)):
+        sensor.read(VirtualClock(now_ns=second * 10**9, step_ns=0))
+    assert words in "".join(findings([sensor]))
+    assert bool(findings([sensor])) is bool(words)
+
+
 def test_a_power_of_0_w_does_not_make_a_counter_doubtful():
     """The comparison of counter and power leaves out a power that the driver does not know."""
     gpu = FakeGpu("GPU-a", energy_mj=0)
