@@ -106,7 +106,8 @@ class Gpus:
     def measure(self, gpus: Sequence[SimulatedGpu], plan: Plan) -> Outcome:
         """What comes of them; by what their sensor shows where they have no energy counter."""
         self._stub.change(gpus)
-        (sensor,) = nvml.probe(Site(settings=Settings(), root=Path("/nonexistent"), env={})).sensors
+        site = Site(settings=Settings(period_s=plan.period_s), root=Path("/nonexistent"), env={})
+        (sensor,) = nvml.probe(site).sensors
         truths = {}
         for number, one in enumerate(gpus):
             shown = Shown(meter=Meter(truth=one.waveform, refresh_s=REFRESH_S, window_s=one.power_window_s))
@@ -216,14 +217,10 @@ def windows(seconds: float) -> dict[str, Any]:
         Zone(path="intel-rapl:1", name="psys", meter=Meter(truth=constant(400.0), refresh_s=0.001)),
     ]
     outcome = _tree(zones, Plan(duration_s=seconds, period_s=0.1, late_ratio=0.9), {"rapl:package-0": wave})
-    (channel,) = outcome.series.channels
-    found = list(integrate(channel, outcome.samples))
-    ceiling_w = channel.power_max_w or 2000.0
-    bad = [
-        w
-        for w in found
-        if w.energy_uj is not None and not 0 <= w.energy_uj <= ceiling_w * (w.duration_ns / 1000 + 1e5)
-    ]
+    (channel,) = outcome.series.parts()
+    found = list(integrate(channel, (s for s in outcome.samples if s.channel == channel.id)))
+    most_uj = [(channel.power_max_w or 2000.0) * (w.duration_ns / 1000 + 1e5) for w in found]
+    bad = [w for w, most in zip(found, most_uj, strict=True) if not 0 <= (w.energy_uj or 0) <= most]
     mirrors = [
         Zone(
             path=f"intel-rapl:{i}",
@@ -270,10 +267,10 @@ def faults(gpus: Gpus) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"way": way, "call": call, "fault": name}
             try:
                 outcome = gpus.measure([gpu], Plan(duration_s=60.0))
+                row |= {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)}
             except _ANY as error:
-                found.append(row | {"raised": repr(error)})
-                continue
-            found.append(row | {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)})
+                row |= {"raised": repr(error)}
+            found.append(row)
     return found
 
 
@@ -291,8 +288,8 @@ def main(*, quick: bool) -> dict[str, Any]:
             "phases": phase_errors(2 if quick else 10),
             "memory": memory_growth(1 if quick else 2),
         }
-    errors = sorted(abs(r["error_ratio"]) for r in found["accuracy"]["counter"])
-    print(f"counter: median error {median(errors):.2e}", file=sys.stderr)
+    median_error = median(abs(r["error_ratio"]) for r in found["accuracy"]["counter"])
+    print(f"counter: median error {median_error:.2e}", file=sys.stderr)
     return found
 
 

@@ -30,11 +30,6 @@ _TOTAL_POWER_SAMPLES = 0  # NVML_TOTAL_POWER_SAMPLES
 _MEAN_FROM_S = 0.5  # with readings this far apart the mean of 1 s misses less than an instantaneous value
 _TEN_HZ_S = 0.1
 
-_COUNTED = (0.95, 1.05)  # decision 6
-_OFTEN = (0.9, 1.1)
-_SELDOM = (0.85, 1.15)
-
-
 Share = tuple[int, int]
 
 
@@ -43,7 +38,6 @@ class Way(NamedTuple):
 
     kind: Kind
     quality: Quality
-    range_ratio: tuple[float, float]
     source: str
     read: Callable[[str, Clock], tuple[Sample, ...]]
 
@@ -97,20 +91,20 @@ def _ways(library: Any, handle: Any, aspect: Aspect) -> Iterator[tuple[Way, Call
     if not aspect.no_counter:
         energy = partial(_energy, library, handle, aspect.share)
         yield (
-            Way(Kind.COUNTER, Quality.L3, _COUNTED, _SAYS_COUNTER, _single(library, energy)),
+            Way(Kind.COUNTER, Quality.L3, _SAYS_COUNTER, _single(library, energy)),
             energy,
         )
     why = aspect.no_counter or "no energy counter"
-    quality, range_ratio = (Quality.L2, _OFTEN) if aspect.period_s <= _TEN_HZ_S else (Quality.L1, _SELDOM)
+    quality = Quality.L2 if aspect.period_s <= _TEN_HZ_S else Quality.L1
     fields = (_INSTANT, _AVERAGE) if aspect.period_s < _MEAN_FROM_S else (_AVERAGE, _INSTANT)
     for field in fields:
         power = partial(_field_power, library, handle, aspect.share, field)
         source = f"{_SAYS_FIELD[field]}; {why}"
-        yield Way(Kind.GAUGE, quality, range_ratio, source, _single(library, power)), power
+        yield Way(Kind.GAUGE, quality, source, _single(library, power)), power
     buffer = Buffer(library, handle, aspect.share)
-    yield Way(Kind.GAUGE, Quality.L2, _OFTEN, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.look
+    yield Way(Kind.GAUGE, Quality.L2, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.look
     usage = partial(_usage, library, handle, aspect.share)
-    yield Way(Kind.GAUGE, quality, range_ratio, f"{_SAYS_USAGE}; {why}", _single(library, usage)), usage
+    yield Way(Kind.GAUGE, quality, f"{_SAYS_USAGE}; {why}", _single(library, usage)), usage
 
 
 _SAYS_COUNTER = "NVML nvmlDeviceGetTotalEnergyConsumption"
