@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.core.series import EnergySeries, Tick
     from mlflow_carbon.journal import Journal
     from mlflow_carbon.sensors import Clock, Discovery
+    from mlflow_carbon.session.machines import Node
     from mlflow_carbon.settings import Settings
 
 __all__ = ["Began", "Ended", "RunSpec", "Session"]
@@ -45,6 +46,7 @@ class RunSpec:
         parent_run_id: The run around it, if any: parents and children do not count as sharing.
         resumed: Whether the run may have figures from before.
         stored: Whether figures go to MLflow.
+        node: Which of several machines this is; None for the only one.
     """
 
     run_id: str
@@ -52,6 +54,7 @@ class RunSpec:
     parent_run_id: str | None = None
     resumed: bool = False
     stored: bool = True
+    node: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

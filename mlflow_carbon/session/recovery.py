@@ -9,6 +9,8 @@ from mlflow_carbon import journal as journals
 from mlflow_carbon.errors import JournalError, StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
+from mlflow_carbon.session.machines import Node
+from mlflow_carbon.session.node_sink import node_view
 from mlflow_carbon.session.replay import Replay, replay
 
 if TYPE_CHECKING:
@@ -71,7 +73,12 @@ def recover(
         return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no run to store it in")
     is_empty = state.recording is None
     try:
-        target = sink(state.run_id, str(state.header.get("tracking_uri", "")))
+        target = node_view(
+            sink(state.run_id, str(state.header.get("tracking_uri", ""))),
+            state.run_id,
+            Node.from_record(state.header.get("node")),
+            detail=bool(state.header.get("detail")),
+        )
         items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
         if end_run:
             items.append(End(_status(state), _end_ms(state)))
