@@ -19,6 +19,7 @@ __all__ = ["Part", "Span", "expected", "findings", "has_keys", "missing", "order
 _MS_PER_S = 1000
 _KINDS = ("static", "forecast", "estimated", "actual")  # weakest first
 _SHOWN = 16  # names in a finding
+_MOST = 10**6  # the names of the missing have to fit into memory
 _KEYED = 16  # machines with metrics of their own
 
 # What adds up can be told by its unit. Time passes once for all; a node's meter is one where all have one.
@@ -59,9 +60,9 @@ class Part:
     findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.node or self.number < 1:
+        if not self.node or not 1 <= self.number <= _MOST:
             raise ValueError(
-                f"expected a name and a number of machines of at least 1, got {self.node!r} and {self.number}"
+                f"expected a name and a number of 1 to {_MOST} machines, got {self.node!r} and {self.number}"
             )
 
 

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Node", "finding", "index", "machines", "node"]
 
-# Number and index, as one launcher tells both. torchrun: its agents, one on each machine. Slurm: the nodes of
-# the step, in which `SLURM_NODEID` counts; a process outside of a step is told those of the job.
+# Number and index, as one launcher tells both. torchrun: its agents, one on each machine. DeepSpeed: the
+# hosts of its hostfile. Slurm: the nodes of the step, in which `SLURM_NODEID` counts; a process outside of a
+# step is told those of the job.
 _TOLD = (
     ("GROUP_WORLD_SIZE", "GROUP_RANK"),
+    ("CROSS_SIZE", "CROSS_RANK"),
     ("SLURM_STEP_NUM_NODES", "SLURM_NODEID"),
     ("SLURM_NNODES", "SLURM_NODEID"),
 )

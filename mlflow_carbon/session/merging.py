@@ -6,6 +6,8 @@ The sum is a function of these documents: the same whoever makes it, and making 
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ FOLDER = "nodes"
 PER_NODE = ("energy_kwh", "emissions_gco2e")
 """What has a metric for each machine."""
 
+_NAME = re.compile(r"(\d{1,6}|host-[0-9a-f]{1,16})\.json")
 _ROUNDS = 100  # each follows a document that has come meanwhile
 _SUM = "nodes"  # ends the id of the segment that holds the sum
 _NOTE_FINDINGS = 12
@@ -92,7 +95,8 @@ def merge(sink: Sink, run_id: str, *, known: Sum = NOTHING) -> Sum:
         files = sink.list_files(FOLDER)
         if files == known.files:
             break
-        documents = [d for name in files if (d := parse(sink.read_file(f"{FOLDER}/{name}"))) is not None]
+        read = (parse(name, sink.read_file(f"{FOLDER}/{name}")) for name in files)
+        documents = [document for document in read if document is not None]
         if documents:
             others = [
                 s for s in publish.parse_segments(sink.read_file("footprint.json"), {}) if not _is_sum(s)
@@ -104,22 +108,31 @@ def merge(sink: Sink, run_id: str, *, known: Sum = NOTHING) -> Sum:
     return known
 
 
-def parse(content: bytes | None) -> Document | None:
-    """The document of a machine; None where it is not whole: then the machine counts as missing."""
+def parse(file: str, content: bytes | None) -> Document | None:
+    """The document of a machine; None where it is not whole: then the machine counts as missing.
+
+    Args:
+        file: Its name, which is that of the machine.
+        content: What is in it.
+    """
+    name = _NAME.fullmatch(file)
     segments = publish.parse_segments(content, {})
-    if content is None or not segments:
+    if content is None or name is None or not segments:
         return None
     document: dict[str, Any] = json.loads(content)  # it has segments, so it is one
     try:
         part = nodes.Part(
-            node=str(document["name"]),
+            node=name[1],
             number=int(document["number"]),
             footprint=combine([s.footprint for s in segments]),
             spans=tuple(_span(s) for s in segments),
             host=str(document.get("host", "")),
             findings=tuple(str(text) for text in document.get("findings", ())),
         )
+        whole = nodes.together([part])  # or one with a word for a number would spoil the sum of all
     except (KeyError, TypeError, ValueError):
+        return None
+    if not all(math.isfinite(value) for _, value, _ in whole.numbers()):
         return None
     return Document(
         part=part,

@@ -43,6 +43,7 @@ def test_only_a_run_on_several_machines_has_a_finding():
     [
         ({}, None),
         ({"GROUP_WORLD_SIZE": "4", "GROUP_RANK": "3"}, 3),
+        ({"CROSS_SIZE": "2", "CROSS_RANK": "1", "WORLD_SIZE": "16", "RANK": "12"}, 1),  # DeepSpeed
         ({"SLURM_STEP_NUM_NODES": "2", "SLURM_NNODES": "8", "SLURM_NODEID": "1"}, 1),
         ({"SLURM_NNODES": "8", "SLURM_NODEID": "7"}, 7),
         # torchrun inside a Slurm step: number and index of the same launcher

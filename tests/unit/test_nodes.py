@@ -198,7 +198,9 @@ def test_only_the_first_machines_have_metrics_of_their_own():
     assert (has_keys("host-a", 16), has_keys("host-a", 17)) == (True, False)
 
 
-@pytest.mark.parametrize("values", [{"node": "", "number": 1}, {"node": "0", "number": 0}])
+@pytest.mark.parametrize(
+    "values", [{"node": "", "number": 1}, {"node": "0", "number": 0}, {"node": "0", "number": 10**9}]
+)
 def test_a_part_says_who_it_is(values):
     """A name and a number are needed, and the message says what was got."""
     with pytest.raises(ValueError, match="expected a name and a number"):

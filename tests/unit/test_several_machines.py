@@ -241,11 +241,26 @@ def test_what_one_machine_measured_alone_stands_beside_the_sum(tmp_path):
     assert {"samples.jsonl.gz", "samples.s2.jsonl.gz", "nodes/0/samples.jsonl.gz"} < set(sink.files)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"segments": [{"id": "1-2"}]}', b'{"name": "1"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"number": 2}',
+        b'{"segments": [{"id": "1-2"}]}',
+        b'{"number": "two", "segments": [{"id": "1-2"}]}',
+        b'{"number": 1000000000000, "segments": [{"id": "1-2"}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "energy_kwh": "much"}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "energy_kwh": NaN}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "zone": ["DE"]}]}',
+        b'{"number": 2, "findings": 7, "segments": [{"id": "1-2"}]}',
+    ],
+)
 def test_half_a_document_is_as_good_as_none(tmp_path, content):
-    """A machine whose document is being written counts as missing; the others' sum stands."""
+    """A machine whose document is being written, or is damaged, counts as missing; the others' sum stands."""
     sink = MemorySink()
-    sink.files["nodes/1.json"] = content
+    sink.files |= {"nodes/1.json": content, "nodes/notes of mine.json": b'{"number": 2, "segments": [{}]}'}
     _finish(_span(tmp_path, 0, number=2), sink)
     assert sink.tags["carbon.nodes"] == "1 of 2"
     assert _energy_j(sink) == pytest.approx(1000)
