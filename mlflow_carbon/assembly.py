@@ -17,7 +17,7 @@ from mlflow_carbon import settings as setup
 from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import StoreError, ZoneError
 from mlflow_carbon.sampler import SystemClock
-from mlflow_carbon.session import meter
+from mlflow_carbon.session import machines, meter
 from mlflow_carbon.session.surroundings import Surroundings
 from mlflow_carbon.store import MlflowStore, portable_uri
 
@@ -40,6 +40,7 @@ __all__ = [
     "host",
     "journal_folder",
     "meter_for",
+    "node",
     "recover_journal",
     "start",
 ]
@@ -47,6 +48,7 @@ __all__ = [
 _logger = logging.getLogger("mlflow_carbon")
 _lock = threading.Lock()
 _BUDGET_S = 5.0  # for a live service: the end of a run must not wait for longer
+_NAME_CHARS = 8
 _PROVENANCE_TAGS = 10  # of the twenty that a run gets by default; the other ten are figures and grid
 
 
@@ -73,6 +75,21 @@ def start(settings: Settings, spec: RunSpec, sink: Sink | None) -> Session | Non
 def host() -> str:
     """Name of this machine in the names of journals."""
     return platform.node() or "host"
+
+
+def node(settings: Settings, run_id: str) -> machines.Node | None:
+    """This machine among those that a launcher has spread the training over; None for the only one."""
+    if machines.machines(os.environ) <= 1:
+        return None
+    from mlflow_carbon.provenance import privacy
+
+    salt = privacy.salt(setup.home())
+    hashed = privacy.conceal(host(), mode="hashed", key=salt or run_id.encode()) or ""
+    return machines.node(
+        os.environ,
+        fallback=f"host-{hashed.rpartition(':')[2][:_NAME_CHARS]}",
+        host=privacy.conceal(host(), mode=settings.privacy, key=salt) or "",
+    )
 
 
 def _meter(settings: Settings) -> meter.Meter:

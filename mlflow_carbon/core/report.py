@@ -32,6 +32,7 @@ NOTE_END = "<!-- /mlflow-carbon -->"
 # MLflow shows the beginning of a note as plain text under the mouse, and folds it in the overview after a few
 # lines. So it begins with a sentence, and the mark comes behind.
 _TITLE = "Energy and carbon: "
+_NODES = 32  # rows of machines; a note holds 8000 characters
 _GAP = "&emsp;"  # MLflow's tables have no space between columns
 
 _ENERGY_STEPS = ((1e-3, 1e6, "mWh"), (1.0, 1e3, "Wh"), (1e3, 1.0, "kWh"))
@@ -75,8 +76,17 @@ def note(
     phases: Iterable[PhaseRow] = (),
     findings: Iterable[str] = (),
     beside: Iterable[FactRow] = (),
+    nodes: Iterable[tuple[str, RunFootprint]] = (),
 ) -> str:
-    """The run note: a Markdown table that MLflow shows in the overview of the run."""
+    """The run note: a Markdown table that MLflow shows in the overview of the run.
+
+    Args:
+        footprint: Of the whole run.
+        phases: Its phases, where they are known.
+        findings: What is wrong with it, in words.
+        beside: What stood beside power.
+        nodes: Name and figures of each machine, where there are several.
+    """
     rows = [
         ("Energy", _energy_text(footprint)),
         *_component_rows(footprint),
@@ -94,6 +104,7 @@ def note(
     lines += [_row(name, _cell(text)) for name, text in rows]
     lines += _phase_table(tuple(phases))
     lines += _beside_table(beside)
+    lines += _node_table(tuple(nodes))
     lines += [f"\n> {_cell(text)}" for text in findings]
     return "\n".join([*lines, NOTE_END])
 
@@ -226,6 +237,19 @@ def _fact_text(row: FactRow) -> str:
         return f"{' '.join(words)} {row.total:.0f} times"
     low, mean, high = (_three(value or 0.0) for value in (row.low, row.mean, row.high))
     return f"{' '.join(words)} {mean} {_UNITS.get(unit, unit)} ({low} to {high})"
+
+
+def _node_table(nodes: tuple[tuple[str, RunFootprint], ...]) -> list[str]:
+    if not nodes:
+        return []
+    lines = ["", _row("Node", "Time", "Energy", "CO2e", "Verdict"), "| --- | --- | --- | --- | --- |"]
+    for name, own in nodes[:_NODES]:
+        energy = _only(own.energy_kwh, describe_energy) if own.energy_kwh is not None else "nothing was read"
+        grams = _only(own.emissions_gco2e, describe_grams) if own.emissions_gco2e is not None else "unknown"
+        lines.append(_row(_cell(name), f"{own.duration_s or 0:.1f} s", energy, grams, own.verdict))
+    if len(nodes) > _NODES:
+        lines.append(f"\n{len(nodes) - _NODES} more are in `carbon/nodes.json`.")
+    return lines
 
 
 def _error_text(ratio: float | None) -> str:

@@ -12,6 +12,7 @@ from mlflow_carbon.session.records import tick_record
 if TYPE_CHECKING:
     from mlflow_carbon.core.phases import Tail
     from mlflow_carbon.core.series import Tick
+    from mlflow_carbon.session.machines import Node
     from mlflow_carbon.session.usage import Usage
     from mlflow_carbon.settings import Settings
 
@@ -28,6 +29,7 @@ class RunSpec:
         parent_run_id: The run around it, if any: parents and children do not count as sharing.
         resumed: Whether the run may have figures from before.
         stored: Whether figures go to MLflow.
+        node: Which of several machines this is; None for the only one.
     """
 
     run_id: str
@@ -35,6 +37,7 @@ class RunSpec:
     parent_run_id: str | None = None
     resumed: bool = False
     stored: bool = True
+    node: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
