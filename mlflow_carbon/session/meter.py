@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
 EXIT_S = 10.0
 _FIRST_S = 0.05  # at most, and once: what the first run waits for the first reading of counters
-_TICK_S = 2.0  # at most: what storing waits for the first reading
+_TICK_S = 1.0  # at most: what storing waits for the first reading
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
