@@ -12,7 +12,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon import journal
+from mlflow_carbon import journal, zone_ids
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import StoreError, ZoneError
@@ -22,9 +22,10 @@ from mlflow_carbon.session.surroundings import Surroundings
 from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_carbon.sensors import Discovery
+    from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import RunSpec, Session
     from mlflow_carbon.session.publish import Costing
@@ -35,7 +36,6 @@ __all__ = [
     "check_zone",
     "costing",
     "costing_now",
-    "discover",
     "environment",
     "host",
     "journal_folder",
@@ -103,25 +103,34 @@ def _meter(settings: Settings) -> meter.Meter:
             )
             return existing
         existing.retire()
-    baseline = _baseline()
+    clock, counters_read = SystemClock(), threading.Event()
     surroundings = Surroundings(
-        discover=lambda: discover(settings, baseline),
+        discover=_discover(settings, clock, counters_read),
+        counters_read=counters_read,
         costing=costing,
         environment=environment,
         recover=_recover_run,
         folder=journal_folder(),
         host=host(),
-        clock=SystemClock(),
+        clock=clock,
     )
     unstored = existing.unstored() if existing is not None else ()
     return meter.install(meter.Meter(settings, surroundings, unstored=unstored))
 
 
-def discover(settings: Settings, baseline: Baseline | None = None) -> Discovery:
-    """The sensors of this machine."""
-    from mlflow_carbon import sensors
+def _discover(settings: Settings, clock: Clock, counters_read: threading.Event) -> Callable[[], Discovery]:
+    baseline = _baseline()
 
-    return sensors.discover(settings, baseline=baseline)
+    def discover() -> Discovery:
+        try:
+            from mlflow_carbon import sensors
+
+            start = sensors.Start(clock=clock, baseline=baseline, counters_read=counters_read.set)
+            return sensors.discover(settings, start=start)
+        finally:  # whoever waits for them need not, whatever went wrong
+            counters_read.set()
+
+    return discover
 
 
 def _baseline() -> Baseline | None:
@@ -166,11 +175,13 @@ def costing_now(settings: Settings) -> Costing:
 
 
 def check_zone(zone_id: str) -> None:
-    """Refuse a zone that nobody knows.
+    """Refuse a zone that nobody knows; only what is no plain id pays for the tables.
 
     Raises:
         ZoneError: With near names.
     """
+    if zone_ids.is_known(zone_id):
+        return
     from mlflow_carbon.grid import zones
 
     zones.check(zone_id)
@@ -178,11 +189,12 @@ def check_zone(zone_id: str) -> None:
 
 def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     """Tags and document about this machine, slow parts included."""
-    from mlflow_carbon import provenance, sensors
+    from mlflow_carbon import provenance
+    from mlflow_carbon.sensors.cpu_table import table_record
 
     place = provenance.here(privacy=settings.privacy)
     document = provenance.document(place, nvml=provenance.load_nvml())
-    document["power_model_tables"] = sensors.table_record()
+    document["power_model_tables"] = table_record()
     tags = {**provenance.quick_tags(), **provenance.slow_tags(document)}
     return provenance.capped(tags, _PROVENANCE_TAGS), document
 

@@ -96,12 +96,13 @@ class MlflowStore:
             for start in range(0, len(items), _TAG_BATCH):
                 self._mlflow().log_batch(self.run_id, tags=items[start : start + _TAG_BATCH])
 
-    def write_file(self, name: str, content: bytes) -> None:
-        """Store an artifact `carbon/<name>`, where `name` may have folders."""
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
+        """Store an artifact `carbon/<name>`, given whole or piece by piece; `name` may have folders."""
         with self._translated(f"store carbon/{name}"), tempfile.TemporaryDirectory() as folder:
             place = PurePosixPath("carbon", name)
             path = Path(folder) / place.name
-            path.write_bytes(content)
+            with path.open("wb") as file:
+                file.writelines((content,) if isinstance(content, bytes) else content)
             self._mlflow().log_artifact(self.run_id, str(path), str(place.parent))
 
     def write_note(self, block: str) -> None:

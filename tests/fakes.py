@@ -130,9 +130,9 @@ class MemorySink:
         self._ask()
         self.tags.update(tags)
 
-    def write_file(self, name: str, content: bytes) -> None:
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
         self._ask()
-        self.files[name] = content
+        self.files[name] = content if isinstance(content, bytes) else b"".join(content)
 
     def write_note(self, block: str) -> None:
         self._ask()

@@ -1,4 +1,4 @@
-"""From energy to emissions: the one place where a gram is computed.
+"""From energy to emissions, with their ranges and labels.
 
 `account` costs each UTC bucket of energy with the intensity of its time:
 emissions = sum over buckets of energy x PUE x intensity, in gCO2e (location-based, operational).
@@ -11,12 +11,13 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.core.bill import Bill, emissions_gco2e
 from mlflow_carbon.core.footprint import RunFootprint
-from mlflow_carbon.core.series import BUCKET_S, Basis, Component, EnergySeries, Quality
+from mlflow_carbon.core.series import Basis, Component, EnergySeries, Quality
 from mlflow_carbon.core.units import NS_PER_S, mean_power_w, uj_to_kwh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "MIXED_SHARE",
@@ -24,6 +25,7 @@ __all__ = [
     "IntensitySlot",
     "account",
     "emissions_gco2e",
+    "spent",
 ]
 
 MIXED_SHARE = 0.1
@@ -70,7 +72,7 @@ class IntensitySeries:
         static: The figure for times without a slot (an annual average).
         static_provider: Who says that.
         signal: `average` or `marginal`; the two are never mixed in one sum.
-        scope: `direct` or `life cycle`.
+        scope: `direct`, `life cycle` or `not stated`.
         dataset: Data set, version and year.
         slots: Sorted, not overlapping.
         note: What a reader must know, for example why a fallback was used.
@@ -99,12 +101,16 @@ class IntensitySeries:
         return self.static
 
 
-def emissions_gco2e(energy_kwh: float, intensity_gco2e_per_kwh: float, pue_ratio: float = 1.0) -> float:
-    """Operational emissions in gCO2e of IT energy in kWh (GHG Protocol Scope 2, location-based)."""
-    return energy_kwh * pue_ratio * intensity_gco2e_per_kwh
+def spent(series: EnergySeries, bill: Bill) -> tuple[float | None, float | None]:
+    """Energy in kWh and emissions in gCO2e of a span, without ranges; None without believable data."""
+    if not any(series.covered_ns.get(c.id) for c in series.parts()):
+        return None, None
+    return uj_to_kwh(series.energy_uj()), bill.of(series).grams
 
 
-def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: float = 1.0) -> RunFootprint:
+def account(
+    series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: float = 1.0, bill: Bill | None = None
+) -> RunFootprint:
     """Footprint of a span: energy by component, emissions by the bucket, ranges, basis and quality.
 
     A span without believable data has no energy and no emissions, not zero; so has a component without any.
@@ -115,6 +121,7 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
         series: Energy of the span.
         intensity: Grid intensity that covers it (its static figure covers everything else).
         pue_ratio: Facility energy over IT energy, at least 1.
+        bill: One of this intensity and PUE that has costed the span before.
 
     Raises:
         ValueError: If the PUE is below 1 or not finite.
@@ -122,17 +129,15 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
     if not 1 <= pue_ratio < math.inf:
         raise ValueError(f"expected a PUE of at least 1, got {pue_ratio}; use 1.0 if it is unknown")
     covered_ns = [series.covered_ns.get(c.id, 0) for c in series.parts()]
-    labels = _labels(series, intensity, pue_ratio)
+    cost = (bill or Bill(intensity, pue_ratio)).of(series)
+    labels = _labels(series, intensity, pue_ratio, cost.kinds)
     if not any(covered_ns):
         return labels
-    total_uj = series.energy_uj()
+    total_uj, grams = series.energy_uj(), cost.grams
     low_uj, high_uj = _energy_range_uj(series)
-    grams, grams_low, grams_high = _cost(series, intensity, pue_ratio)
     total_kwh = uj_to_kwh(total_uj)
-    below, above = _joined(
-        (_ratio(low_uj, total_uj), _ratio(grams_low, grams)),
-        (_ratio(high_uj, total_uj), _ratio(grams_high, grams)),
-    )
+    lows = _ratio(low_uj, total_uj), _ratio(cost.low, grams)
+    below, above = _joined(lows, (_ratio(high_uj, total_uj), _ratio(cost.high, grams)))
     return replace(
         labels,
         energy_kwh=total_kwh,
@@ -155,7 +160,9 @@ def account(series: EnergySeries, intensity: IntensitySeries, *, pue_ratio: floa
     )
 
 
-def _labels(series: EnergySeries, intensity: IntensitySeries, pue_ratio: float) -> RunFootprint:
+def _labels(
+    series: EnergySeries, intensity: IntensitySeries, pue_ratio: float, kinds: frozenset[str]
+) -> RunFootprint:
     """What is known of a span without any reading."""
     return RunFootprint(
         duration_s=series.duration_ns / NS_PER_S,
@@ -165,15 +172,12 @@ def _labels(series: EnergySeries, intensity: IntensitySeries, pue_ratio: float) 
         quality="none",
         zone=intensity.zone,
         provider=intensity.provider,
-        intensity_kind=_kind(series, intensity),
+        intensity_kind=_weakest(kinds, intensity),
     )
 
 
-def _energy_by_channel(series: EnergySeries) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for cell in series.cells:
-        totals[cell.channel] = totals.get(cell.channel, 0) + cell.energy_uj
-    return totals
+def _energy_by_channel(series: EnergySeries) -> Mapping[str, int]:
+    return series.book().totals_uj
 
 
 def _energy_range_uj(series: EnergySeries) -> tuple[float, float]:
@@ -182,19 +186,6 @@ def _energy_range_uj(series: EnergySeries) -> tuple[float, float]:
     low = sum(totals.get(c.id, 0) * c.low_ratio for c in series.parts())
     high = sum(totals.get(c.id, 0) * c.high_ratio for c in series.parts())
     return max(0.0, low - sampling), high + sampling
-
-
-def _cost(series: EnergySeries, intensity: IntensitySeries, pue_ratio: float) -> tuple[float, float, float]:
-    parts = {c.id for c in series.parts()}
-    grams = low = high = 0.0
-    for cell in series.cells:
-        if cell.channel in parts:
-            slot = intensity.at(cell.bucket_s + BUCKET_S / 2)
-            kwh = uj_to_kwh(cell.energy_uj)
-            grams += emissions_gco2e(kwh, slot.gco2e_per_kwh, pue_ratio)
-            low += emissions_gco2e(kwh, slot.low_gco2e_per_kwh, pue_ratio)
-            high += emissions_gco2e(kwh, slot.high_gco2e_per_kwh, pue_ratio)
-    return grams, low, high
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -246,10 +237,7 @@ def _quality(series: EnergySeries, total_uj: int) -> str:
     return min(levels).name if levels else "none"
 
 
-def _kind(series: EnergySeries, intensity: IntensitySeries) -> str:
+def _weakest(kinds: frozenset[str], intensity: IntensitySeries) -> str:
     """The weakest kind that costed any energy: static before forecast before estimated before actual."""
     order = ("static", "forecast", "estimated", "actual")
-    parts = {c.id for c in series.parts()}
-    costed = [cell for cell in series.cells if cell.channel in parts and cell.energy_uj > 0]
-    used = {intensity.at(cell.bucket_s + BUCKET_S / 2).kind for cell in costed}
-    return next((kind for kind in order if kind in used), intensity.static.kind)
+    return next((kind for kind in order if kind in kinds), intensity.static.kind)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.core.cells import BUCKET_S, CellBook
 from mlflow_carbon.core.intervals import GAUGE_GAP_NS, Stream, clip
-from mlflow_carbon.core.series import BUCKET_S, Case, Cell, Channel, EnergySeries, Interval, Kind
+from mlflow_carbon.core.series import Case, Channel, EnergySeries, Interval, Kind
 from mlflow_carbon.core.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class _Sampling:
 class Ledger:
     """Running energy of one span: fed samples in order, it keeps totals by channel and UTC bucket.
 
-    Memory is bounded by channels x buckets, not by samples. The totals equal those of
-    `integrate` and `clip` over all samples at once.
+    Memory is bounded by channels x buckets, not by samples, and `series` costs the same at any age. The
+    totals equal those of `integrate` and `clip` over all samples at once.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Ledger:
         self._streams = {c.id: Stream(c, gap_ns=gauge_gap_ns) for c in self._channels.values()}
         self._start_ns = start_ns
         self._wall_offset_ns = wall_offset_ns
-        self._cells: dict[tuple[str, int], Cell] = {}
+        self._cells = CellBook()
         self._covered_ns: dict[str, int] = dict.fromkeys(self._channels, 0)
         self._cases: dict[str, dict[Case, int]] = {c: {} for c in self._channels}
         self._sampling = {c.id: _Sampling(c.kind) for c in self._channels.values()}
@@ -110,13 +111,7 @@ class Ledger:
         self._covered_ns[part.channel] += part.duration_ns
         self._sampling[part.channel].add(part)
         for bucket_s, energy in self._split(part):
-            key = (part.channel, bucket_s)
-            so_far = self._cells.get(key)
-            self._cells[key] = Cell(
-                channel=part.channel,
-                bucket_s=bucket_s,
-                energy_uj=energy + (so_far.energy_uj if so_far is not None else 0),
-            )
+            self._cells.add(part.channel, bucket_s, energy)
 
     def _split(self, part: Interval) -> Iterator[tuple[int, int]]:
         step = BUCKET_S * NS_PER_S
@@ -129,11 +124,11 @@ class Ledger:
                 yield index * BUCKET_S, piece.energy_uj
 
     def series(self, end_ns: int) -> EnergySeries:
-        """The energy so far, of a span that ends (or stands) at `end_ns`."""
+        """The energy so far, of a span that ends (or stands) at `end_ns`; quick, however long the span."""
         return EnergySeries(
             channels=self.channels,
             duration_ns=max(0, end_ns - self._start_ns),
-            cells=tuple(self._cells[key] for key in sorted(self._cells)),
+            cells=self._cells.cells(),
             covered_ns=dict(self._covered_ns),
             cases={c: dict(n) for c, n in self._cases.items()},
             sampling_uj={c: s.half_width_uj() for c, s in self._sampling.items()},

@@ -12,18 +12,17 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from mlflow_carbon.core.cells import BUCKET_S, Cell, Cells
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = [
     "BUCKET_S",
     "Basis",
     "Case",
     "Cell",
+    "Cells",
     "Channel",
     "Component",
     "EnergySeries",
@@ -33,9 +32,6 @@ __all__ = [
     "Sample",
     "Tick",
 ]
-
-BUCKET_S = 300
-"""Length in seconds of the UTC buckets that energy is kept in for costing by the slot."""
 
 
 class Component(StrEnum):
@@ -217,22 +213,13 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """Energy of one channel in one UTC bucket of `BUCKET_S` seconds."""
-
-    channel: str
-    bucket_s: int
-    energy_uj: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergySeries:
     """Energy of one span.
 
     Attributes:
         channels: What was read.
         duration_ns: Length of the span.
-        cells: Energy by channel and UTC bucket, sorted.
+        cells: Energy by channel and UTC bucket, sorted; a ledger gives `Cells`.
         covered_ns: Time with believable data, by channel id.
         cases: How many intervals of each case, by channel id.
         sampling_uj: Half-width of the 95 % range from reading at moments only, by channel id.
@@ -240,7 +227,7 @@ class EnergySeries:
 
     channels: tuple[Channel, ...]
     duration_ns: int
-    cells: tuple[Cell, ...]
+    cells: Collection[Cell]
     covered_ns: dict[str, int]
     cases: dict[str, dict[Case, int]]
     sampling_uj: Mapping[str, float] = field(default_factory=dict)
@@ -252,7 +239,11 @@ class EnergySeries:
             for c in self.channels
             if (c.component is component if component else c.component is not Component.NODE)
         }
-        return sum(cell.energy_uj for cell in self.cells if cell.channel in wanted)
+        return sum(uj for channel, uj in self.book().totals_uj.items() if channel in wanted)
+
+    def book(self) -> Cells:
+        """The cells with their totals."""
+        return self.cells if isinstance(self.cells, Cells) else Cells.of(self.cells)
 
     def parts(self) -> tuple[Channel, ...]:
         """The channels that add up to the total."""

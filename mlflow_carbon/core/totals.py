@@ -13,14 +13,14 @@ from mlflow_carbon.core.units import J_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["combine", "count_units"]
+__all__ = ["combine", "count_units", "known_sum"]
 
 
 def count_units(footprint: RunFootprint, unit: str, amount: float) -> RunFootprint:
     """The footprint with its functional unit and SCI = (operational + embodied) / R, ISO/IEC 21031."""
     if not unit or not 0 < amount < math.inf:
         return footprint
-    grams = _sum_of(footprint.emissions_gco2e, footprint.emissions_embodied_gco2e)
+    grams = known_sum(footprint.emissions_gco2e, footprint.emissions_embodied_gco2e)
     sci = grams / amount if grams is not None else None
     return replace(footprint, functional_unit=unit, functional_units=amount, sci_gco2e_per_unit=sci)
 
@@ -67,10 +67,10 @@ _ADDITIVE = tuple(f.name for f in fields(RunFootprint) if f.metadata["unit"] in 
 
 
 def _sum(parts: Sequence[RunFootprint], name: str) -> float | None:
-    return _sum_of(*(getattr(p, name) for p in parts))
+    return known_sum(*(getattr(p, name) for p in parts))
 
 
-def _sum_of(*values: float | None) -> float | None:
+def known_sum(*values: float | None) -> float | None:
     """The sum of what is known; None if nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None

@@ -7,6 +7,7 @@ records are kept in memory and the reason is kept in `trouble`.
 """
 
 from mlflow_carbon.journal.folder import (
+    append,
     end,
     header,
     host_of,
@@ -24,6 +25,7 @@ from mlflow_carbon.journal.writer import Journal
 __all__ = [
     "Contents",
     "Journal",
+    "append",
     "end",
     "header",
     "host_of",

@@ -6,10 +6,11 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.errors import JournalError
-from mlflow_carbon.journal.record import Contents, decode, parse
+from mlflow_carbon.journal.record import Contents, encode, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIX",
+    "append",
     "end",
     "header",
     "host_of",
@@ -33,25 +35,29 @@ __all__ = [
 SUFFIX = ".jsonl"
 _PATIENCE_S = 0.2
 _AGAIN_S = 0.002
+_LAST = 2**20  # bytes that hold at least one whole record
 _TAIL = 65_536  # bytes; after the end come few records: what was stored, a late environment
 
 
 def read(path: Path) -> Contents:
-    """Read a journal, tolerating a torn last line and reporting damage elsewhere.
+    """A journal to go through, tolerating a torn last line and reporting damage elsewhere.
 
     Raises:
         JournalError: If the file cannot be read or is not a journal.
     """
+    contents = Contents(partial(_lines, path))
     try:
-        data = path.read_bytes()
+        first = next(contents.records(), None)
     except OSError as error:
         raise JournalError(f"expected a journal, got {error.strerror}: {path}") from error
-    lines = data.split(b"\n")
-    torn = lines[-1] != b""
-    contents = decode([line for line in lines if line], torn=torn)
-    if not contents.records:
+    if first is None:
         raise JournalError(f"expected a journal, got no readable record: {path}")
     return contents
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
 
 
 def header(path: Path) -> dict[str, Any] | None:
@@ -72,6 +78,23 @@ def end(path: Path) -> dict[str, Any] | None:
             return next((r for r in records if r is not None and r.get("kind") == "end"), None)
     except OSError:
         return None
+
+
+def append(path: Path, kind: str, **fields: Any) -> None:
+    """Add a record to the journal of a dead process, in place of a line that it could not finish.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    with path.open("r+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST))
+        tail = file.read()
+        *whole, torn = tail.split(b"\n")
+        records = enumerate(map(parse, reversed(whole)), start=1)  # damaged ones had numbers too
+        seq = next((record["seq"] + since for since, record in records if record is not None), 0)
+        file.seek(-len(torn), os.SEEK_END)
+        file.truncate()
+        file.write(encode({"seq": seq, "kind": kind, **fields}))
 
 
 def is_live(path: Path) -> bool:

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Contents", "decode", "encode", "parse", "stream"]
+__all__ = ["Contents", "encode", "parse", "stream"]
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What a journal holds.
-
-    Attributes:
-        records: The good records in order, as dicts.
-        torn: Whether the last line was cut off (a kill in mid-write; harmless).
-        damaged: Line numbers, from 1, of records whose checksum or number is wrong.
-    """
-
-    records: list[dict[str, Any]] = field(default_factory=list)
-    torn: bool = False
-    damaged: list[int] = field(default_factory=list)
 
 
 def encode(record: dict[str, Any]) -> bytes:
@@ -57,27 +41,35 @@ def stream(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     return (record for record in map(parse, (line.rstrip(b"\n") for line in lines)) if record is not None)
 
 
-def decode(lines: list[bytes], *, torn: bool) -> Contents:
-    """All records of lines, and what is wrong with them.
+class Contents:
+    """What a journal holds, read anew each time: a week of it does not fit beside a training.
 
     Args:
-        lines: In order.
-        torn: Whether the last one was cut off.
+        lines: Opens its lines, with their ends.
     """
-    records: list[dict[str, Any]] = []
-    damaged: list[int] = []
-    expected = 0
-    for number, line in enumerate(lines, start=1):
-        if torn and number == len(lines):
-            break
-        record = parse(line.rstrip(b"\n"))
-        if record is None:
-            damaged.append(number)
-            expected += 1
-            continue
-        seq = record.get("seq")
-        if seq != expected:
-            damaged.append(number)
-        expected = 1 + (seq if isinstance(seq, int) else expected)
-        records.append(record)
-    return Contents(records=records, torn=torn, damaged=damaged)
+
+    def __init__(self, lines: Callable[[], Iterable[bytes]]) -> None:
+        self._lines = lines
+        self.torn = False
+        """Whether the last line was cut off (a kill in mid-write; harmless), once all was gone through."""
+        self.damaged: list[int] = []
+        """Numbers, from 1, of the lines whose checksum or number was wrong, once all was gone through."""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The good records in order, one by one."""
+        self.torn, self.damaged = False, []
+        expected = 0
+        for number, line in enumerate(self._lines(), start=1):
+            if not line.endswith(b"\n"):
+                self.torn = True
+                return
+            record = parse(line[:-1])
+            if record is None:
+                self.damaged.append(number)
+                expected += 1
+                continue
+            seq = record.get("seq")
+            if seq != expected:
+                self.damaged.append(number)
+            expected = 1 + (seq if isinstance(seq, int) else expected)
+            yield record

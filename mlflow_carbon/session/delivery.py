@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from mlflow_carbon.store import Point
 
@@ -22,8 +22,8 @@ class Sink(Protocol):
     def write_tags(self, tags: Mapping[str, str]) -> None:
         """Store tags."""
 
-    def write_file(self, name: str, content: bytes) -> None:
-        """Store `carbon/<name>`."""
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
+        """Store `carbon/<name>`, given whole or piece by piece."""
 
     def write_note(self, block: str) -> None:
         """Show a Markdown block in the run's description."""
@@ -60,10 +60,10 @@ class Tags:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An artifact under `carbon/`."""
+    """An artifact under `carbon/`; one that may be large is made piece by piece when it is stored."""
 
     name: str
-    content: bytes
+    content: bytes | Callable[[], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def deliver(sink: Sink, item: Delivery) -> None:
         case Tags(tags):
             sink.write_tags(tags)
         case File(name, content):
-            sink.write_file(name, content)
+            sink.write_file(name, content if isinstance(content, bytes) else content())
         case Note(block):
             sink.write_note(block)
         case End(status, t_ms):

@@ -52,14 +52,18 @@ class Desk:
 
     def begin(self) -> None:
         """First job of a session."""
-        self.keep()
         self.publisher().begin()
 
-    def keep(self) -> None:
-        """Have the disk keep the journal, again and again while the session lasts."""
+    def keep(self, keeper: Worker) -> None:
+        """Have the disk keep the journal, again and again while the session lasts.
+
+        Args:
+            keeper: A thread of its own: neither a store that hangs may delay this, nor this the readings.
+        """
+        is_over = self.session.end_ns is not None
         self.session.journal.sync()
-        if self.session.end_ns is None:
-            self._worker.submit(self.keep, delay_s=_KEEP_S)
+        if not is_over:
+            keeper.submit(lambda: self.keep(keeper), delay_s=_KEEP_S)
 
     def finish(self, end_status: str) -> None:
         """Last job of a session; a status ends the MLflow run too."""

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from mlflow_carbon.core.beside import limited
 from mlflow_carbon.core.report import note
 from mlflow_carbon.core.rules import judge
 from mlflow_carbon.core.totals import combine, count_units
 from mlflow_carbon.session import publish
 from mlflow_carbon.session.delivery import Delivery, File, Note, Points, Tags
 from mlflow_carbon.session.records import channel_record
+from mlflow_carbon.session.samples import packed_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
@@ -67,7 +69,8 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     """The footprint of the span itself, with its verdict, and the findings in words."""
     recording = ending.recording
     series = recording.series(ending.end_ns)
-    verdict, findings = judge(series, recording.errors, recording.ticks, ending.troubles)
+    verdict, found = judge(series, recording.errors, recording.ticks, ending.troubles)
+    findings = (*found, *limited(recording.facts()))  # a device held down is slow, its energy is complete
     figures = replace(ending.costing.footprint(series), verdict=verdict)
     if ending.usage is not None:
         figures = replace(
@@ -81,12 +84,12 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     return figures, findings
 
 
-def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Delivery]:
+def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]]) -> list[Delivery]:
     """What is stored at the end: last point, summary, tags, note and documents, in this order.
 
     Args:
         ending: The span.
-        records: Its journal, gone through once.
+        records: Its journal, gone through when the readings are stored.
     """
     own, findings = footprint(ending)
     others = [s for s in ending.previous if s.id != ending.segment_id]
@@ -96,7 +99,7 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
     segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples), *later]
     whole = combine([s.footprint for s in segments])
     snapshot = ending.recording.close(ending.end_ns)
-    phases = ending.recording.phases()
+    phases, beside = ending.recording.phases(), ending.recording.facts()
     # Not before the summary of another segment, whose host's clock may be ahead: the latest is what is shown.
     t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in others), 0)
     facts = {
@@ -105,13 +108,16 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
         "channels": [channel_record(c) for c in ending.recording.channels],
     }
     document = publish.footprint_document(ending.run_id, segments, facts)
-    files = {
+    files: dict[str, bytes | Callable[[], Iterable[bytes]]] = {
         "footprint.json": publish.json_bytes(document),
-        samples: publish.samples_bytes(records),
+        samples: lambda: packed_samples(records()),
         "intensity.json": publish.json_bytes(publish.intensity_document(ending.costing.intensity)),
     }
     if phases.rows:
         files["phases.json"] = publish.json_bytes(publish.phases_document(phases))
+    if beside:
+        rows = [row.as_dict() for row in beside]
+        files["facts.json"] = publish.json_bytes({"schema": publish.SCHEMA, "facts": rows})
     if ending.environment is not None:
         files["environment.json"] = publish.json_bytes(ending.environment)
     return [
@@ -123,7 +129,7 @@ def deliveries(ending: Ending, records: Iterable[Mapping[str, Any]]) -> list[Del
         ),
         Tags(publish.end_tags(whole, ending.troubles, shared=ending.shared)),
         *(File(name, content) for name, content in files.items()),
-        Note(note(whole, phases.rows, findings)),
+        Note(note(whole, phases.rows, findings, beside)),
     ]
 
 

@@ -174,7 +174,7 @@ def deliveries(run_id: str, documents: Sequence[Document], others: Sequence[Segm
         Tags(_tags(whole, parts, [by_name[p.node] for p in parts])),
         File("nodes.json", publish.json_bytes(_nodes_document(run_id, parts, by_name))),
         File("footprint.json", publish.json_bytes(document)),
-        Note(note(whole, (), shown, [(p.node, p.footprint) for p in parts])),
+        Note(note(whole, (), shown, nodes=[(p.node, p.footprint) for p in parts])),
     ]
 
 

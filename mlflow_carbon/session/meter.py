@@ -1,4 +1,4 @@
-"""The one meter of a process: a sampler, a worker and the sessions that share them.
+"""The one meter of a process: a sampler, a worker, a keeper of journals and the sessions that share them.
 
 The module's only state is the meter of each process id (so a forked child starts without one)
 and the ContextVar with the sessions that are active in a context.
@@ -39,6 +39,8 @@ _logger = logging.getLogger(__name__)
 
 OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
 EXIT_S = 10.0
+_FIRST_S = 0.05  # at most, and once: what the first run waits for the first reading of counters
+_TICK_S = 2.0  # at most: what storing waits for the first reading
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
@@ -61,6 +63,7 @@ class Meter:
             discover=surroundings.discover, period_s=settings.period_s, clock=surroundings.clock
         )
         self.worker = Worker()
+        self.keeper = Worker("mlflow-carbon-keeper")
         self.peers = Peers(self.worker)
         self._surroundings = surroundings
         self._lock = threading.Lock()
@@ -86,7 +89,7 @@ class Meter:
                 settings,
                 journal=journal,
                 clock=self._surroundings.clock,
-                cpu_times=lambda: used(self.sampler.cpu_ns + self.worker.cpu_ns),
+                cpu_times=lambda: used(sum(t.cpu_ns for t in (self.sampler, self.worker, self.keeper))),
             )
             view = self.peers.view(session, sink)
             desk = Desk(session, view, surroundings=self._surroundings, worker=self.worker)
@@ -101,9 +104,14 @@ class Meter:
                 session.journal.trouble,
             )
         self.sampler.subscribe(session)
+        # What storing imports would be in the way of the first reading.
+        self.worker.submit(lambda: self.sampler.wait_for_tick(session.start_ns, _TICK_S))
         self.worker.submit(desk.begin)
+        self.keeper.submit(lambda: desk.keep(self.keeper))
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         _claim(self._desks)
+        # Beside a thread that computes, finding the counters takes forty times as long as while it waits.
+        self._surroundings.counters_read.wait(_FIRST_S)
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -173,6 +181,7 @@ class Meter:
         """Let threads and sensors go; a run that is started after all brings them back."""
         self.sampler.retire()
         self.worker.retire()
+        self.keeper.retire()
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's journals."""

@@ -62,10 +62,11 @@ class NodeSink:
         if self._node.is_first:
             self._sink.write_tags(tags)
 
-    def write_file(self, name: str, content: bytes) -> None:
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
         """The summary as the document of this machine, other files beside it."""
         if name == _SUMMARY:
-            document = json.loads(content) | {
+            whole = content if isinstance(content, bytes) else b"".join(content)
+            document = json.loads(whole) | {
                 **asdict(self._node),
                 "detail": self._detail,
                 "error": self._tags.get("carbon.error", ""),

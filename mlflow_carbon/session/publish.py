@@ -5,23 +5,22 @@ Live runs and recovered ones publish through the same functions, so both store t
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import SCHEMA, __version__
-from mlflow_carbon.core.carbon import account
+from mlflow_carbon.core.bill import Bill
+from mlflow_carbon.core.carbon import account, spent
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.core.report import summary_metrics
-from mlflow_carbon.core.totals import combine
+from mlflow_carbon.core.totals import combine, known_sum
 from mlflow_carbon.core.units import NS_PER_S, mean_power_w
 from mlflow_carbon.store import Point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlflow_carbon.core.carbon import IntensitySeries
     from mlflow_carbon.core.phases import PhaseTable
@@ -39,7 +38,7 @@ __all__ = [
     "json_bytes",
     "parse_segments",
     "phases_document",
-    "samples_bytes",
+    "segment_from",
     "snapshot_points",
     "start_tags",
     "step_points",
@@ -48,6 +47,7 @@ __all__ = [
 ]
 
 PROVISIONAL = "provisional"
+_NAMES = frozenset(RunFootprint.__dataclass_fields__)
 _PHASE_METHOD = "readings inside one phase as they are; the rest by least squares of energy on phase time"
 
 
@@ -60,10 +60,14 @@ class Costing:
     pue_source: str
     zone_source: str
 
-    def footprint(self, series: EnergySeries) -> RunFootprint:
-        """Footprint of an energy series."""
+    def bill(self) -> Bill:
+        """What costs one span at this price, again and again."""
+        return Bill(self.intensity, self.pue_ratio)
+
+    def footprint(self, series: EnergySeries, bill: Bill | None = None) -> RunFootprint:
+        """Footprint of an energy series; quicker with a bill of this costing that knows the series."""
         return replace(
-            account(series, self.intensity, pue_ratio=self.pue_ratio),
+            account(series, self.intensity, pue_ratio=self.pue_ratio, bill=bill),
             zone_source=self.zone_source,
             pue_source=self.pue_source,
         )
@@ -103,26 +107,27 @@ def total(previous: Sequence[Segment], current: RunFootprint) -> RunFootprint:
     return combine([*(segment.footprint for segment in previous), current])
 
 
+def segment_from(entry: Mapping[str, Any]) -> Segment:
+    """The segment of a dict."""
+    return Segment(
+        id=str(entry.get("id", "")),
+        samples=str(entry.get("samples", "")),
+        footprint=RunFootprint(**{k: v for k, v in entry.items() if k in _NAMES}),
+    )
+
+
 def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list[Segment]:
     """Segments stored so far: from `footprint.json`, else from the last logged summary (provisional).
 
     A document that somebody has damaged counts as lost; the verdict of a provisional segment says so.
     """
-    names = set(RunFootprint.__dataclass_fields__)
     if document is not None:
         with suppress(ValueError, TypeError, AttributeError):
-            return [
-                Segment(
-                    id=str(entry.get("id", "")),
-                    samples=str(entry.get("samples", "")),
-                    footprint=RunFootprint(**{k: v for k, v in entry.items() if k in names}),
-                )
-                for entry in json.loads(document).get("segments", [])
-            ]
+            return [segment_from(entry) for entry in json.loads(document).get("segments", [])]
     found: dict[str, Any] = {
         key.removeprefix("carbon/"): value
         for key, value in metrics.items()
-        if key.removeprefix("carbon/") in names
+        if key.removeprefix("carbon/") in _NAMES
     }
     if "energy_kwh" not in found:
         return []
@@ -130,14 +135,18 @@ def parse_segments(document: bytes | None, metrics: Mapping[str, float]) -> list
 
 
 def snapshot_points(
-    snapshot: Snapshot, costing: Costing, previous: Sequence[Segment] = (), *, offset_s: int = 0
+    snapshot: Snapshot,
+    costing: Costing,
+    previous: Sequence[Segment] = (),
+    *,
+    offset_s: int = 0,
+    bill: Bill | None = None,
 ) -> list[Point]:
     """The `carbon/time/*` points of a snapshot: mean power since the last one, energy and emissions so far.
 
-    `offset_s` is where the time axis of a resumed run goes on.
+    `offset_s` is where the time axis of a resumed run goes on; `bill` is one of this costing.
     """
-    now = total(previous, costing.footprint(snapshot.series))
-    values = {"energy_kwh": now.energy_kwh, "emissions_gco2e": now.emissions_gco2e}
+    values = _so_far(snapshot.series, bill or costing.bill(), previous)
     values["power_w"] = _power_since(snapshot)
     if costing.intensity.slots:  # a static figure makes no chart
         slot = costing.intensity.at(snapshot.t_wall_ns / NS_PER_S)
@@ -148,6 +157,15 @@ def snapshot_points(
         for name, value in values.items()
         if value is not None
     ]
+
+
+def _so_far(series: EnergySeries, bill: Bill, previous: Sequence[Segment]) -> dict[str, float | None]:
+    """Energy and emissions of the whole run, earlier segments included."""
+    energy_kwh, grams = spent(series, bill)
+    return {
+        "energy_kwh": known_sum(*(s.footprint.energy_kwh for s in previous), energy_kwh),
+        "emissions_gco2e": known_sum(*(s.footprint.emissions_gco2e for s in previous), grams),
+    }
 
 
 def _power_since(snapshot: Snapshot) -> float | None:
@@ -162,18 +180,24 @@ def _power_since(snapshot: Snapshot) -> float | None:
     return mean_power_w(energy_uj, duration_ns) if duration_ns > 0 and covered_ns > 0 else None
 
 
-def step_points(marks: Sequence[StepMark], costing: Costing, previous: Sequence[Segment] = ()) -> list[Point]:
+def step_points(
+    marks: Sequence[StepMark],
+    costing: Costing,
+    previous: Sequence[Segment] = (),
+    *,
+    bill: Bill | None = None,
+) -> list[Point]:
     """The `carbon/step/*` points of training steps, between the two readings around each."""
     points = []
-    # Marks between the same two readings share their series; costing one of a long run takes a while.
-    told: dict[int, RunFootprint] = {}
+    bill = bill or costing.bill()
+    told: dict[int, dict[str, float | None]] = {}  # marks between the same two readings share their series
     for mark in marks:
         for series in (mark.before, mark.after):
             if id(series) not in told:
-                told[id(series)] = total(previous, costing.footprint(series))
+                told[id(series)] = _so_far(series, bill, previous)
         before, after = told[id(mark.before)], told[id(mark.after)]
         for name in ("energy_kwh", "emissions_gco2e"):
-            low, high = getattr(before, name) or 0.0, getattr(after, name) or 0.0
+            low, high = before[name] or 0.0, after[name] or 0.0
             points.append(
                 Point(
                     key=f"carbon/step/{name}",
@@ -253,48 +277,3 @@ def intensity_document(series: IntensitySeries) -> dict[str, Any]:
 def json_bytes(document: Mapping[str, Any]) -> bytes:
     """Readable JSON with sorted keys."""
     return (json.dumps(document, indent=2, sort_keys=True, default=str) + "\n").encode()
-
-
-def samples_bytes(records: Iterable[Mapping[str, Any]]) -> bytes:
-    """`samples.jsonl.gz`: the journal's readings in the columns of the sample schema.
-
-    The first line holds schema, anchor and channels; every other line is a reading or `facts` beside it.
-    """
-    buffer = io.BytesIO()
-    # mtime=0: the same readings give the same bytes
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        for row in _sample_rows(records):
-            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-    return buffer.getvalue()
-
-
-def _sample_rows(records: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    head: dict[str, Any] = {"schema": SCHEMA}
-    kinds: dict[str, str] = {}
-    for record in records:
-        if record["kind"] == "header":
-            head |= {k: record[k] for k in ("run_id", "start_mono_ns", "start_wall_ns", "period_s")}
-        elif record["kind"] == "channels":
-            kinds = {c["id"]: c["kind"] for c in record["channels"]}
-            yield head | {"channels": record["channels"]}
-        elif record["kind"] == "tick":
-            for channel, t_ns, read_ns, energy_uj, power_mw, util_ppm, error in record["s"]:
-                yield {
-                    "seq": record["q"],
-                    "t_mono_ns": t_ns,
-                    "t_wall_ns": record["w"] + t_ns - record["t"],
-                    "t_read_ns": read_ns,
-                    "channel": channel,
-                    "kind": kinds.get(channel, ""),
-                    "energy_uj": energy_uj,
-                    "power_mw": power_mw,
-                    "util_ppm": util_ppm,
-                    "error": error,
-                }
-            if "f" in record:
-                yield {
-                    "seq": record["q"],
-                    "t_mono_ns": record["t"],
-                    "t_wall_ns": record["w"],
-                    "facts": record["f"],
-                }

@@ -15,10 +15,12 @@ from mlflow_carbon.errors import StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import End, File, Points, Tags
 from mlflow_carbon.session.outbox import Outbox, SentUpTo
+from mlflow_carbon.session.past import read_past
 from mlflow_carbon.session.records import costing_record
 from mlflow_carbon.session.sharing import is_shared
 
 if TYPE_CHECKING:
+    from mlflow_carbon.core.bill import Bill
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import Session
     from mlflow_carbon.session.surroundings import Surroundings
@@ -67,6 +69,7 @@ class Publisher:
         self._next_summary_s = 0
         self._end_status = ""
         self.costing: publish.Costing | None = None
+        self._bill: Bill | None = None
 
     @property
     def knows_the_past(self) -> bool:
@@ -135,7 +138,7 @@ class Publisher:
         else:
             self._look_around()
             self._collect(self.costing or self._cost_offline())
-            self._outbox.extend(final.deliveries(self.ending(), session.journal.records()))
+            self._outbox.extend(final.deliveries(self.ending(), session.journal.records))
         if self._end_status:
             self._outbox.add(End(self._end_status))
         if self._outbox.send(last=True):
@@ -187,7 +190,7 @@ class Publisher:
         fresh = self._costing(settings)
         if self.costing is not None and len(fresh.intensity.slots) < len(self.costing.intensity.slots):
             return self.costing  # the service is silent: what it said before still holds for its time
-        self.costing = fresh
+        self.costing, self._bill = fresh, fresh.bill()
         self._session.journal.append("costing", costing=costing_record(fresh))
         self._outbox.add(Tags(publish.start_tags(fresh)))
         return fresh
@@ -216,11 +219,9 @@ class Publisher:
             return
         try:
             self._surroundings.recover(session.spec.run_id)
-            self._previous = publish.parse_segments(
-                self._sink.read_file("footprint.json"), self._sink.read_metrics()
-            )
-            self._offset_s = 1 + self._sink.read_last_step("carbon/time/energy_kwh") if self._previous else 0
-            session.journal.append("offset", s=self._offset_s)
+            past = read_past(self._sink)
+            self._previous, self._offset_s = list(past.segments), past.offset_s
+            session.journal.append("offset", **past.record())
         except StoreError as error:
             # Without the error's text, which may differ each time and would fill the tag.
             session.trouble("earlier figures of the resumed run could not be read at first")
@@ -234,9 +235,11 @@ class Publisher:
         points = [
             point
             for snapshot in snapshots
-            for point in publish.snapshot_points(snapshot, costing, previous, offset_s=self._offset_s)
+            for point in publish.snapshot_points(
+                snapshot, costing, previous, offset_s=self._offset_s, bill=self._bill
+            )
         ]
-        points += publish.step_points(marks, costing, previous)
+        points += publish.step_points(marks, costing, previous, bill=self._bill)
         points += self._summary(costing, previous)
         if points:
             self._outbox.add(Points(tuple(points)), SentUpTo(upto_ns))
@@ -247,7 +250,7 @@ class Publisher:
             return []
         first = self._next_summary_s == 0
         self._next_summary_s = elapsed_s + _SUMMARY_S[elapsed_s >= _EARLY_S]
-        whole = publish.total(previous, costing.footprint(series))
+        whole = publish.total(previous, costing.footprint(series, self._bill))
         if first:
             self._outbox.add(Tags({"carbon.basis": whole.basis, "carbon.quality": whole.quality}))
         return publish.summary_points(

@@ -11,7 +11,8 @@ from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
 from mlflow_carbon.session.machines import Node
 from mlflow_carbon.session.node_sink import node_view
-from mlflow_carbon.session.replay import Replay, replay
+from mlflow_carbon.session.past import Past, read_past
+from mlflow_carbon.session.replay import Replay, replay, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,38 +58,39 @@ def recover(
         costing: Costs a UTC span in seconds, for a journal that died before it was costed.
         end_run: Whether to end the run as KILLED where it still counts as running.
     """
+    run_id = ""
     try:
         if path.stat().st_size == 0:  # killed, or the disk was full, before its first record
             path.unlink(missing_ok=True)
             return Recovered(path=path, run_id="", outcome="empty", detail="nothing was written")
         contents = journals.read(path)
-        state = replay(contents)
-    except (JournalError, OSError) as error:
-        return Recovered(path=path, run_id="", outcome="failed", detail=str(error))
-    except (KeyError, TypeError, ValueError) as error:
-        detail = f"a record cannot be read: {type(error).__name__}: {error}"
-        return Recovered(path=path, run_id="", outcome="failed", detail=detail)
-    if not state.header.get("stored", True):
-        path.unlink(missing_ok=True)
-        return Recovered(path=path, run_id=state.run_id, outcome="empty", detail="no run to store it in")
-    is_empty = state.recording is None
-    try:
+        state = survey(contents.records)
+        run_id = state.run_id
+        if not state.header.get("stored", True):
+            path.unlink(missing_ok=True)
+            return Recovered(path=path, run_id=run_id, outcome="empty", detail="no run to store it in")
         target = node_view(
-            sink(state.run_id, str(state.header.get("tracking_uri", ""))),
-            state.run_id,
+            sink(run_id, str(state.header.get("tracking_uri", ""))),
+            run_id,
             Node.from_record(state.header.get("node")),
             detail=bool(state.header.get("detail")),
         )
-        items, figures = _nothing() if is_empty else _deliveries(state, target, contents, costing)
+        if state.is_empty:
+            items, figures = _nothing()
+        else:
+            items, figures = _fold(state, contents, path=path, sink=target, costing=costing)
         if end_run:
             items.append(End(_status(state), _end_ms(state)))
         for item in items:
             deliver(target, item)
-    except StoreError as error:
-        return Recovered(path=path, run_id=state.run_id, outcome="failed", detail=str(error))
+    except (JournalError, StoreError, OSError) as error:
+        return Recovered(path=path, run_id=run_id, outcome="failed", detail=str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        detail = f"a record cannot be read: {type(error).__name__}: {error}"
+        return Recovered(path=path, run_id=run_id, outcome="failed", detail=detail)
     path.unlink(missing_ok=True)
-    outcome = "empty" if is_empty else "stored"
-    return Recovered(path=path, run_id=state.run_id, outcome=outcome, detail=figures)
+    outcome = "empty" if state.is_empty else "stored"
+    return Recovered(path=path, run_id=run_id, outcome=outcome, detail=figures)
 
 
 def _nothing() -> tuple[list[Delivery], str]:
@@ -97,26 +99,45 @@ def _nothing() -> tuple[list[Delivery], str]:
     return [Tags({"carbon.error": error, "carbon.verdict": "warn"})], "no readings to store"
 
 
-def _deliveries(
-    state: Replay, sink: Sink, contents: journals.Contents, costing: Callable[[int, int], Costing]
+def _fold(
+    state: Replay,
+    contents: journals.Contents,
+    *,
+    path: Path,
+    sink: Sink,
+    costing: Callable[[int, int], Costing],
 ) -> tuple[list[Delivery], str]:
+    """Go through the readings and store points on the way; what is to be stored then, and the figures."""
     cost = state.costing or costing(*_span_s(state))
-    stored = publish.parse_segments(sink.read_file("footprint.json"), sink.read_metrics())
-    # A provisional segment is what this very journal had logged before it died.
-    previous = [s for s in stored if s.id != publish.PROVISIONAL]
+    past = read_past(sink)
+    if state.past is None and state.header.get("resumed"):
+        # It died before it knew its past, and so before it logged anything. From now on there will be figures
+        # of its own: kept in the journal, the past is still known where this try fails.
+        journals.append(path, "offset", **past.record())
+        state.past = past
+    segment_id = str(state.header["segment_id"])
+    previous = (state.past or Past()).with_stored(list(past.segments), segment_id)
+    earlier, bill = [s for s in previous if s.is_before(segment_id)], cost.bill()
+
+    def tell(state: Replay) -> None:
+        points = [
+            *(
+                point
+                for snapshot in state.snapshots
+                for point in publish.snapshot_points(
+                    snapshot, cost, earlier, offset_s=state.offset_s, bill=bill
+                )
+            ),
+            *publish.step_points(state.marks, cost, earlier, bill=bill),
+        ]
+        deliver(sink, Points(tuple(points)))
+
+    replay(contents.records, state, tell=tell)
     ending = state.ending(cost, previous, troubles=_troubles(state, contents))
-    earlier = [s for s in previous if s.is_before(ending.segment_id)]
     own, _ = final.footprint(ending)
-    points = [
-        point
-        for snapshot in state.snapshots
-        for point in publish.snapshot_points(snapshot, cost, earlier, offset_s=state.offset_s)
-    ]
-    points += publish.step_points(state.marks, cost, earlier)
     tags = dict(state.environment["tags"]) if state.environment else {}
     items: list[Delivery] = [
         Tags({**tags, **publish.start_tags(cost)}),
-        Points(tuple(points)),
         *final.deliveries(ending, contents.records),
     ]
     energy = "no energy" if own.energy_kwh is None else f"{own.energy_kwh:.3g} kWh"

@@ -31,7 +31,7 @@ class Pooled(MemorySink):
         time.sleep(0.1)
         try:
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(len, content).result()
+                pool.submit(len, content if isinstance(content, bytes) else b"".join(content)).result()
         except RuntimeError as error:
             raise StoreError(str(error)) from error
 

@@ -16,15 +16,15 @@ def test_there_is_one_publisher(tmp_path):
 
 def test_the_journal_is_kept_every_five_seconds_until_the_end(tmp_path):
     """However rarely points are sent, a power cut takes at most five seconds of readings."""
-    span, jobs = Span(tmp_path), Jobs()
-    desk = Desk(span.session, MemorySink(), surroundings=surroundings(tmp_path), worker=jobs)
-    desk.keep()
+    span, keeper = Span(tmp_path), Jobs()
+    desk = Desk(span.session, MemorySink(), surroundings=surroundings(tmp_path), worker=Jobs())
+    desk.keep(keeper)
     for _ in range(3):
         span.tick()
-        assert jobs.run() == 5.0
+        assert keeper.run() == 5.0
     span.stop()
-    jobs.run()
-    assert jobs.waiting == []
+    keeper.run()
+    assert keeper.waiting == []
 
 
 def test_the_last_job_ends_the_run_only_where_it_is_told_to(tmp_path):

@@ -342,6 +342,6 @@ def test_a_span_without_readings_is_empty():
     ledger = Ledger([channel(), channel(id="b", component=Component.GPU)], start_ns=5, wall_offset_ns=0)
     series = ledger.series(3)
     assert [c.id for c in ledger.channels] == ["fake:cpu", "b"]
-    assert series.cells == ()
+    assert list(series.cells) == []
     assert series.duration_ns == 0
     assert series.covered_ns == {"fake:cpu": 0, "b": 0}

@@ -19,6 +19,7 @@ from mlflow_carbon.session.meter import Meter
 from mlflow_carbon.session.usage import Usage
 from mlflow_carbon.settings import Settings
 from tests.fakes import ConstantPower, MemorySink, costing, surroundings
+from tests.spans import Jobs
 
 FAST = Settings(period_s=0.05)
 
@@ -53,6 +54,40 @@ def test_a_run_ends_with_its_energy(tmp_path):
     assert energy_j == pytest.approx(100 * seconds * figures["coverage_ratio"], rel=1e-6)
     assert 0 < energy_j <= 100 * seconds
     assert sink.last()["carbon/emissions_gco2e"] == pytest.approx(energy_j / 3.6e6 * 200)
+
+
+def test_the_first_run_waits_for_the_counters_but_not_for_long(tmp_path):
+    """Once they have been read it starts at once; where a driver hangs it starts after 50 ms."""
+    hanging = replace(surroundings(tmp_path, (ConstantPower(),)), counters_read=threading.Event())
+    meter, spec = Meter(FAST, hanging), RunSpec(run_id="run1")
+    before = time.monotonic()
+    meter.start(spec, FAST, MemorySink())
+    assert 0.05 <= time.monotonic() - before < 10
+    hanging.counters_read.set()
+    meter.stop_all("FINISHED", 10)
+
+
+def test_storing_begins_after_the_first_reading(tmp_path):
+    """What it imports would compete with the search for sensors, for as long as counters are not read."""
+    found, order = threading.Event(), []
+    around = surroundings(tmp_path, (ConstantPower(),))
+
+    def discover():
+        assert found.wait(10)
+        order.append("sensors")
+        return around.discover()
+
+    def environment(settings):
+        order.append("environment")
+        return around.environment(settings)
+
+    meter = Meter(FAST, replace(around, discover=discover, environment=environment))
+    session = meter.start(RunSpec(run_id="run1"), FAST, MemorySink())
+    found.set()
+    meter.stop_all("FINISHED", 10)
+    assert session is not None
+    assert session.stored
+    assert order == ["sensors", "environment"]
 
 
 def test_a_run_ends_with_tags_and_documents(tmp_path):
@@ -300,6 +335,25 @@ def test_an_end_that_fails_stops_the_readings(tmp_path):
     assert meter.sampler._listeners == []
     assert meter.is_idle()
     assert len(journal.orphans(tmp_path)) == 1
+
+
+def test_the_disk_keeps_the_journal_while_the_store_hangs(tmp_path):
+    """For minutes, in which a power cut would have taken everything since the last answer."""
+    sink, keeper = MemorySink(), Jobs()
+    sink.hang.clear()
+    meter = _meter(tmp_path)
+    meter.keeper = keeper
+    session = meter.start(RunSpec(run_id="run1"), FAST, sink)
+    assert session is not None
+    assert meter.sampler.wait_for_tick(session.start_ns, 10)
+    assert keeper.run() == 0
+    assert [keeper.run() for _ in range(3)] == [5.0] * 3
+    assert (sink.points, sink.tags) == ([], {})
+    sink.hang.set()
+    meter.stop("run1", "FINISHED")
+    assert session.finished.wait(10)
+    assert keeper.run() == 5.0
+    assert keeper.waiting == []
 
 
 def test_figures_do_not_wait_for_a_worker_that_hangs(tmp_path):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlflow_carbon.errors import StoreError
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.session.delivery import End, File, Points, Tags
 from mlflow_carbon.session.outbox import Outbox, SentUpTo
 from mlflow_carbon.store import Point
 from tests.fakes import MemorySink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 POINT = Point(key="carbon/energy_kwh", value=1.0, step=0, t_ms=0)
 
@@ -20,7 +25,7 @@ class NoArtifacts(MemorySink):
         self.tried: list[str] = []
         self.closed = True
 
-    def write_file(self, name: str, content: bytes) -> None:
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
         self.tried.append(name)
         if self.closed:
             raise StoreError("no credentials for the bucket")

@@ -7,16 +7,17 @@ import json
 
 import pytest
 
+from mlflow_carbon.core.bill import Bill
 from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.session.publish import (
     Segment,
     end_tags,
-    samples_bytes,
     snapshot_points,
     start_tags,
     step_points,
     summary_points,
 )
+from mlflow_carbon.session.samples import packed_samples
 from tests.fakes import costing
 from tests.spans import Span
 
@@ -76,23 +77,22 @@ def test_steps_between_two_readings_by_hand(tmp_path):
     assert [v for _, v in grams] == pytest.approx([v * 200 for _, v in found])
 
 
+class _Counting(Bill):
+    """A bill that counts how often it is asked."""
+
+    asked = 0
+
+    def of(self, series):
+        self.asked += 1
+        return super().of(series)
+
+
 def test_a_thousand_steps_between_two_readings_are_costed_once(tmp_path):
     """Points of each, without the work of each."""
-
-    class Counting(type(costing())):  # type: ignore[misc]
-        """A costing that counts how often it is asked."""
-
-        asked = 0
-
-        def footprint(self, series):
-            type(self).asked += 1
-            return super().footprint(series)
-
-    plain = costing()
-    asked = Counting(intensity=plain.intensity, pue_ratio=1.0, pue_source="default", zone_source="argument")
+    bill = _Counting(costing().intensity)
     _, _, steps = _taken(tmp_path, marks=(0.0005,) * 1000)
-    assert len(step_points(steps, asked)) == 2000
-    assert Counting.asked == 2
+    assert len(step_points(steps, costing(), bill=bill)) == 2000
+    assert bill.asked == 2
 
 
 def test_the_summary_is_one_bar_a_figure():
@@ -129,8 +129,8 @@ def test_the_same_readings_give_the_same_bytes(tmp_path):
     """No time of packing in the artifact, so that it can be compared by its hash."""
     span, _, _ = _taken(tmp_path)
     records = list(span.session.journal.records())
-    packed = samples_bytes(records)
-    assert samples_bytes(records) == packed
+    packed = b"".join(packed_samples(records))
+    assert b"".join(packed_samples(records)) == packed
     head, *rows = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     assert head["run_id"] == "run1"
     assert [row["energy_uj"] for row in rows] == [

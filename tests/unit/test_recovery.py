@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import tracemalloc
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_damage_in_a_finished_run_is_told_too(tmp_path):
 def test_a_foreign_or_newer_journal_is_refused_and_kept(tmp_path, change, complaint):
     """With a message, and without touching the store."""
     _, path = _killed(tmp_path)
-    records = journal.read(path).records
+    records = list(journal.read(path).records())
     path.write_bytes(b"".join(map(encode, [records[0] | change, *records[1:]])))
     sink = MemorySink()
     found = _recover(path, sink)
@@ -276,7 +277,8 @@ def test_the_last_logged_summary_of_the_killed_run_is_not_counted_twice(tmp_path
 
 def _segments(sink):
     return [
-        (s["samples"], s["energy_kwh"] * KWH_J) for s in json.loads(sink.files["footprint.json"])["segments"]
+        (s.get("samples", ""), s["energy_kwh"] * KWH_J)
+        for s in json.loads(sink.files["footprint.json"])["segments"]
     ]
 
 
@@ -322,3 +324,143 @@ def test_a_damaged_document_does_not_make_a_run_unrecoverable(tmp_path):
     sink.files["footprint.json"] = b"{"
     assert _recover(path, sink).outcome == "stored"
     assert _segments(sink) == [("samples.jsonl.gz", pytest.approx(1200))]
+
+
+def _killed_elsewhere(clock, sink, folder):
+    """A first segment of 1200 J whose journal is on another machine; what it logged is all that is known."""
+    first = Span(folder, clock=clock)
+    publisher = first.publisher(sink)
+    for _ in range(13):
+        first.tick()
+    publisher.flush()
+    clock.advance(100)
+    return first.kill()
+
+
+def _resumed(clock, sink, folder, *, readings=8):
+    """A second segment of 700 J, and a publisher that has stored what it could."""
+    second = Span(folder, clock=clock, spec=RunSpec(run_id="run1", resumed=True))
+    publisher = second.publisher(sink)
+    for _ in range(readings):
+        second.tick()
+    return second, publisher
+
+
+def test_a_killed_run_keeps_the_segment_before_it_whose_journal_is_elsewhere(tmp_path):
+    """1200 J that were only logged, and 700 J of a resumed run that was killed too: 1900 J, whatever the order."""
+    clock, sink = VirtualClock(), MemorySink()
+    first = _killed_elsewhere(clock, sink, tmp_path / "a")
+    second, publisher = _resumed(clock, sink, tmp_path / "b")
+    publisher.flush()
+    assert _energy_j(sink) == pytest.approx(1900)
+    path = second.kill()
+    for number in range(2):
+        shutil.copy(path, tmp_path / f"copy{number}.jsonl")
+        assert _recover(tmp_path / f"copy{number}.jsonl", sink).outcome == "stored"
+        assert _energy_j(sink) == pytest.approx(1900)
+    assert max(p.step for p in sink.points if p.key == "carbon/time/energy_kwh") == 10 + 1 + 8
+
+    assert _recover(first, sink).outcome == "stored"  # once the other machine is there again
+    assert _segments(sink) == [
+        ("samples.s2.jsonl.gz", pytest.approx(1200)),
+        ("samples.jsonl.gz", pytest.approx(700)),
+    ]
+    assert _recover(path, sink).outcome == "stored"
+    assert sorted(_segments(sink)) == [
+        ("samples.jsonl.gz", pytest.approx(700)),
+        ("samples.s2.jsonl.gz", pytest.approx(1200)),
+    ]
+
+
+def test_the_first_journal_may_come_back_before_the_second_is_recovered(tmp_path):
+    """Its own figures stand in place of what was logged of it: 1900 J, not 3100 J."""
+    clock, sink = VirtualClock(), MemorySink()
+    first = _killed_elsewhere(clock, sink, tmp_path / "a")
+    second, publisher = _resumed(clock, sink, tmp_path / "b")
+    publisher.flush()
+    assert _recover(first, sink).outcome == "stored"
+    assert _recover(second.kill(), sink).outcome == "stored"
+    assert [j for _, j in _segments(sink)] == [pytest.approx(1200), pytest.approx(700)]
+
+
+def test_killed_before_it_had_read_the_past_it_keeps_it_too(tmp_path):
+    """It has logged nothing of itself, so what is logged is the segment before; wherever the store dies meanwhile."""
+    for calls in range(30):
+        clock, sink = VirtualClock(), Dying(1000)
+        _killed_elsewhere(clock, sink, tmp_path / f"a{calls}")
+        path = _resumed(clock, sink, tmp_path / f"b{calls}")[0].kill()
+        path.write_bytes(path.read_bytes() + b'cafe {"half')
+        sink.calls = calls
+        first = _recover(path, sink)
+        sink.calls = 1000
+        if first.outcome == "failed":
+            assert _recover(path, sink).outcome == "stored"
+        assert _energy_j(sink) == pytest.approx(1900)
+        assert [p.step for p in sink.points if p.key == "carbon/time/energy_kwh"][-1] == 10 + 1 + 8
+        assert "damaged" not in sink.tags["carbon.error"]
+        if first.outcome == "stored":
+            break
+    else:
+        raise AssertionError("it never got through")
+
+
+def test_a_third_segment_that_is_killed_keeps_the_first_two(tmp_path):
+    """1200 J logged, 700 J finished, 300 J killed: 2200 J."""
+    clock, sink = VirtualClock(), MemorySink()
+    _killed_elsewhere(clock, sink, tmp_path / "a")
+    second, publisher = _resumed(clock, sink, tmp_path / "b")
+    second.session.stop("FINISHED")
+    second.tick(0)
+    publisher.finish()
+    clock.advance(100)
+    third, publisher = _resumed(clock, sink, tmp_path / "c", readings=4)
+    publisher.flush()
+    assert _recover(third.kill(), sink).outcome == "stored"
+    assert [j for _, j in _segments(sink)] == pytest.approx([1200, 700, 300])
+
+
+class Counter(MemorySink):
+    """A store that counts what it gets and keeps nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.most = self.bytes = 0
+
+    def write_points(self, points):
+        count = len(tuple(points))
+        self.count, self.most = self.count + count, max(self.most, count)
+
+    def write_file(self, name, content):
+        self.bytes += sum(map(len, (content,) if isinstance(content, bytes) else content))
+
+
+def _peak(folder, seconds):
+    """Bytes of a journal with a step a second, the most memory that its recovery takes, and its store."""
+    span = Span(folder)
+    for second in range(seconds):
+        span.tick()
+        span.session.mark(second)
+    path, sink = span.kill(), Counter()
+    size = path.stat().st_size
+    del span
+    tracemalloc.start()
+    try:
+        assert _recover(path, sink).outcome == "stored"
+        return size, tracemalloc.get_traced_memory()[1], sink
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_recovery_does_not_grow_with_the_run(tmp_path):
+    """A thousand readings and steps more took 6 MB when all were held; now it is a portion of them.
+
+    Points go out by the portion, all of them, and the readings are packed on their way.
+    """
+    _peak(tmp_path / "warm", 50)  # imports
+    _, less, _ = _peak(tmp_path / "small", 500)
+    size, more, sink = _peak(tmp_path / "large", 1500)
+    assert size > 300_000
+    assert more - less < 1_000_000
+    assert sink.count > 2 * 1499
+    assert sink.most <= 1600
+    assert sink.bytes > 10_000

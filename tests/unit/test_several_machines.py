@@ -23,7 +23,7 @@ from tests.fakes import ConstantPower, MemorySink, VirtualClock, costing
 from tests.spans import Jobs, Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 KWH_J = 3_600_000
 
@@ -156,7 +156,7 @@ class Overtaken(MemorySink):
 
     other: Callable[[], object] | None = None
 
-    def write_file(self, name: str, content: bytes) -> None:
+    def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
         other, self.other = (self.other, None) if name == "nodes.json" else (None, self.other)
         if other is not None:
             other()
