@@ -221,6 +221,8 @@ def _store(run_id: str, recorded_uri: str) -> MlflowStore:
 
 def _recover_run(run_id: str) -> None:
     """Before a run is resumed: store what an earlier, killed process has left of it."""
+    if not journal.orphans(journal_folder(), run_id, host=host()):
+        return  # machines that share a home start at once: the lock is for those who have something to do
     with journal.recovering(journal_folder()) as is_mine:
         if not is_mine:
             raise StoreError(f"run {run_id} is being recovered by another process")

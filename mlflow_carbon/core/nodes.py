@@ -110,7 +110,7 @@ def _absence(number: int, names: Sequence[str], of: int) -> str:
     who = f": {'node' if number == 1 else 'nodes'} {shown}" if names else ""
     return (
         f"the figures of {number} of {of} machines are missing{who}; they come when their processes end; "
-        "where one was killed, run `mlflow-carbon recover` there"
+        "where one was killed, run mlflow-carbon recover there"
     )
 
 

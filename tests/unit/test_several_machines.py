@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_carbon import assembly
+from mlflow_carbon import assembly, journal
 from mlflow_carbon.errors import StoreError
+from mlflow_carbon.journal import Journal
 from mlflow_carbon.session import merging
 from mlflow_carbon.session.live import RunSpec
 from mlflow_carbon.session.machines import Node
@@ -184,8 +185,8 @@ def test_a_killed_machine_is_recovered_and_then_added(tmp_path):
     path = span.kill()
     again = tmp_path / "again"
     shutil.copy(path, again)
-    for journal in (path, again):
-        found = recover(journal, sink=lambda _r, _u: sink, costing=lambda _s, _e: costing(200), end_run=True)
+    for left in (path, again):
+        found = recover(left, sink=lambda _r, _u: sink, costing=lambda _s, _e: costing(200), end_run=True)
         assert found.outcome == "stored"
         assert _energy_j(sink) == pytest.approx(3000)
     assert sink.status is None
@@ -193,6 +194,42 @@ def test_a_killed_machine_is_recovered_and_then_added(tmp_path):
     assert sink.tags["carbon.error"].startswith("node 1: the process was killed")
     assert "node 1: the process was killed" in sink.notes[-1]
     assert sink.tags["carbon.verdict"] == "warn"
+
+
+def test_of_eight_one_is_killed_and_one_cut_off(tmp_path):
+    """100 to 800 W for 10 s: 26 kJ from six, both others named; 36 kJ once they are recovered, and again."""
+    sink, journals = MemorySink(), []
+    for k in range(8):
+        span = _span(tmp_path, k, number=8)
+        publisher = span.publisher(NodeSink(sink, "run1", _node(k, 8), detail=False))
+        publisher.begin()
+        span.tick(0)
+        for _ in range(10):
+            span.tick()
+        if k == 3:
+            journals.append(span.kill())
+            continue
+        sink.down = k == 5
+        span.session.stop("FINISHED")
+        span.tick(0)
+        publisher.finish()
+        sink.down = False
+        if k == 5:
+            journals.append(span.kill())
+    assert sink.tags["carbon.nodes"] == "6 of 8"
+    assert "2 of 8 machines are missing: nodes 3, 5;" in sink.notes[-1]
+    assert _energy_j(sink) == pytest.approx(26_000)
+    copies = [tmp_path / f"copy{k}" for k in range(2)]
+    for path, copy in zip(journals, copies, strict=True):
+        shutil.copy(path, copy)
+    for path in (*journals, *copies):
+        recover(path, sink=lambda _r, _u: sink, costing=lambda _s, _e: costing(200), end_run=True)
+    assert (sink.tags["carbon.nodes"], sink.tags["carbon.verdict"]) == ("8 of 8", "warn")
+    assert sink.tags["carbon.error"].startswith("node 3: the process was killed")
+    assert "node 5" not in sink.tags["carbon.error"]
+    assert _energy_j(sink) == pytest.approx(36_000)
+    own = [n["energy_kwh"] for n in _document(sink, "nodes.json")["nodes"]]
+    assert sink.last()["carbon/energy_kwh"] == pytest.approx(sum(own), rel=1e-12)
 
 
 def test_a_resumed_run_counts_each_segment_once(tmp_path):
@@ -364,6 +401,19 @@ def test_the_host_is_named_as_privacy_allows(tmp_path, monkeypatch, privacy):
     assert found.host.startswith({"hashed": "hmac-sha256:", "full": assembly.host(), "off": ""}[privacy])
     assert (found.host == "") == (privacy == "off")
     assert assembly.node(Settings(privacy=privacy), "run2") == found
+
+
+def test_machines_that_share_a_home_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    """Starting beside another one's recovery is no trouble; only a journal of one's own has to wait for its turn."""
+    monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
+    folder = assembly.journal_folder()
+    Journal(folder, "run1", host="another").close()
+    with journal.recovering(folder) as is_mine:
+        assert is_mine
+        assembly._recover_run("run1")
+        Journal(folder, "run1", host=assembly.host()).close()
+        with pytest.raises(StoreError, match="being recovered by another process"):
+            assembly._recover_run("run1")
 
 
 def test_a_single_machine_is_no_node(monkeypatch):
