@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 _PAUSE_S = (5.0, 30.0)  # at least and at most
 _RETRY_S = (5.0, 15.0, 30.0, 60.0)
-_MOST_POINTS = 20_000  # 4 MB; a week makes 7000 of the time axis times four, and any number of steps
+_MOST_STEP_POINTS = 20_000  # 4 MB; a training may take any number of steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Outbox:
         self._items: list[Delivery | SentUpTo] = []
         self._refused: list[File] = []
         self._failures = 0
-        self._points = 0
+        self._step_points = 0
         self.refusal = ""
         """The first thing that the store will not take, in words."""
 
@@ -69,8 +69,8 @@ class Outbox:
     def add(self, *items: Delivery | SentUpTo) -> None:
         """Put something at the end."""
         self._items += items
-        self._points += sum(len(item.points) for item in items if isinstance(item, Points))
-        if self._points > _MOST_POINTS:
+        self._step_points += sum(map(_count_steps, items))
+        if self._step_points > _MOST_STEP_POINTS:
             self._thin()
 
     def extend(self, items: Iterable[Delivery]) -> None:
@@ -91,7 +91,7 @@ class Outbox:
             try:
                 self._deliver(item)
             except StoreError as error:
-                self._complain(error)
+                self._complain(error, item)
                 if isinstance(item, File):
                     self._refused.append(item)
                 elif isinstance(error, RefusedError):
@@ -100,7 +100,7 @@ class Outbox:
                     self._failures += 1
                     return False
             self._items.pop(0)
-            self._points -= len(item.points) if isinstance(item, Points) else 0
+            self._step_points -= _count_steps(item)
         self._failures = 0
         return not self._refused and not self.refusal
 
@@ -121,10 +121,12 @@ class Outbox:
         for number, item in enumerate(self._items):
             if isinstance(item, Points):
                 self._items[number] = Points(tuple(p for p in item.points if _is_kept(p, seen)))
-        self._points = sum(len(item.points) for item in self._items if isinstance(item, Points))
+        self._step_points = sum(map(_count_steps, self._items))
 
-    def _complain(self, error: StoreError) -> None:
-        is_first = not self._failures and not self._refused and not self.refusal
+    def _complain(self, error: StoreError, item: Delivery | SentUpTo) -> None:
+        is_first = not self._failures and not self._refused
+        if isinstance(error, RefusedError) and not isinstance(item, File):
+            is_first = not self.refusal
         _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s", error)
 
     def _deliver(self, item: Delivery | SentUpTo) -> None:
@@ -139,9 +141,17 @@ class Outbox:
             deliver(self._sink, item)
 
 
+def _is_step(point: Point) -> bool:
+    return point.key.startswith("carbon/step/")
+
+
+def _count_steps(item: Delivery | SentUpTo) -> int:
+    return sum(map(_is_step, item.points)) if isinstance(item, Points) else 0
+
+
 def _is_kept(point: Point, seen: dict[str, int]) -> bool:
     """Whether a point is none of a step, or the second, fourth ... of its key."""
-    if not point.key.startswith("carbon/step/"):
+    if not _is_step(point):
         return True
     seen[point.key] = seen.get(point.key, 0) + 1
     return seen[point.key] % 2 == 0

@@ -156,7 +156,7 @@ def test_a_store_that_is_out_of_reach_for_days_does_not_fill_the_memory(tmp_path
             assert not outbox.send()
         most = max(most, sum(len(i.points) for i in outbox._items if isinstance(i, Points)))
     outbox.add(Points((POINT,)))
-    assert most <= 20_000
+    assert most <= 20_000 + 1440
     sink.down = False
     assert outbox.send()
     kept = [
@@ -168,3 +168,30 @@ def test_a_store_that_is_out_of_reach_for_days_does_not_fill_the_memory(tmp_path
     assert [p.step for p in sink.points if p.key == "carbon/time/power_w"] == list(range(1440))
     assert sink.points[-1] == POINT
     assert outbox.send()
+
+
+def test_a_time_axis_of_weeks_thins_no_steps(tmp_path):
+    """It is long, but it ends by itself: the steps beside it are kept as long as they are few."""
+    sink = MemorySink()
+    sink.down = True
+    outbox = _outbox(tmp_path, sink)
+    times = [Point(key="carbon/time/power_w", value=1.0, step=n, t_ms=0) for n in range(25_000)]
+    steps = [Point(key="carbon/step/energy_kwh", value=1.0, step=n, t_ms=0) for n in range(100)]
+    outbox.add(Points((*times, *steps)))
+    sink.down = False
+    assert outbox.send()
+    assert sink.points == [*times, *steps]
+
+
+def test_a_refusal_after_an_outage_is_told_too(tmp_path, caplog):
+    """Both are warnings, each once."""
+    sink = Picky()
+    outbox = _outbox(tmp_path, sink)
+    sink.down = True
+    outbox.add(Tags({"carbon.kind": "run"}), Note("note"), Note("note"))
+    assert not outbox.send()
+    assert not outbox.send()
+    sink.down = False
+    assert not outbox.send()
+    warnings = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == ["the fake store is down", outbox.refusal]
