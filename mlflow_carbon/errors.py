@@ -5,14 +5,23 @@ CarbonError
 │   └── ZoneError      a grid zone that nobody knows
 ├── GridError          an intensity provider answered badly or not at all
 ├── JournalError       a journal cannot be read
-└── StoreError         the tracking server refused or could not be reached
+└── StoreError         the tracking server could not be read or written
+    └── RefusedError   it answered that it will not take this, now or later
 
 Each message says what was expected, what was got and what to do.
 """
 
 from __future__ import annotations
 
-__all__ = ["CarbonError", "GridError", "JournalError", "SettingsError", "StoreError", "ZoneError"]
+__all__ = [
+    "CarbonError",
+    "GridError",
+    "JournalError",
+    "RefusedError",
+    "SettingsError",
+    "StoreError",
+    "ZoneError",
+]
 
 
 class CarbonError(Exception):
@@ -37,3 +46,7 @@ class JournalError(CarbonError):
 
 class StoreError(CarbonError):
     """The tracking store could not be read or written."""
+
+
+class RefusedError(StoreError):
+    """The tracking store will not take this: waiting does not help, and what comes after it may pass."""

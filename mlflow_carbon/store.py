@@ -1,7 +1,8 @@
 """The MLflow sink: the only room that knows `MlflowClient`.
 
 Every call is synchronous and may block for as long as MLflow's own retries do, so it is made from
-the worker thread. Whatever MLflow raises becomes a `StoreError`, once, here.
+the worker thread. Whatever MLflow raises becomes a `StoreError`, once, here; a `RefusedError` where it is no
+use to try again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.report import merge_note
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import RefusedError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,16 @@ __all__ = ["MlflowStore", "Point", "portable_uri"]
 _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
 _TAG_CHARS = 500
+# Something is wrong with the request itself. A login may be renewed, and all else is the server's.
+_REFUSALS = frozenset(
+    {
+        "ALREADY_EXISTS",
+        "BAD_REQUEST",
+        "INVALID_PARAMETER_VALUE",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+)
 _NOTE_TAG = "mlflow.note.content"
 _WEB_USER = re.compile(r"(?<=://)[^\s/@]*@")
 # As SQLAlchemy reads it: a password may hold slashes. Not so in web addresses, whose paths may hold an @.
@@ -173,7 +184,8 @@ class MlflowStore:
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(
+            kind = RefusedError if getattr(error, "error_code", None) in _REFUSALS else StoreError
+            raise kind(
                 f"could not {what} of run {self.run_id} at {portable_uri(self.tracking_uri)}: "
                 f"{_first_line(error)}"
             ) from error

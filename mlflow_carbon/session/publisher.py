@@ -112,6 +112,8 @@ class Publisher:
         if self._previous is not None:  # else figures would lack the earlier segments: they wait
             self._collect(self.costing or self._cost_offline())
         self._outbox.send()
+        if self._outbox.refusal:
+            self._session.trouble(f"refused by the store: {self._outbox.refusal}")
         if self._session.journal.trouble:
             self._session.trouble(self._session.journal.trouble)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_carbon import journal as journals
-from mlflow_carbon.errors import JournalError, StoreError
+from mlflow_carbon.errors import JournalError, RefusedError, StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
 from mlflow_carbon.session.machines import Node
@@ -15,7 +15,7 @@ from mlflow_carbon.session.past import Past, read_past
 from mlflow_carbon.session.replay import Replay, replay, survey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from mlflow_carbon.session.delivery import Sink
@@ -81,8 +81,9 @@ def recover(
             items, figures = _fold(state, contents, path=path, sink=target, costing=costing)
         if end_run:
             items.append(End(_status(state), _end_ms(state)))
-        for item in items:
-            deliver(target, item)
+        refused = _deliver(target, items)
+        if refused:
+            return Recovered(path=path, run_id=run_id, outcome="failed", detail=refused)
     except (JournalError, StoreError, OSError) as error:
         return Recovered(path=path, run_id=run_id, outcome="failed", detail=str(error))
     except (KeyError, TypeError, ValueError) as error:
@@ -91,6 +92,22 @@ def recover(
     path.unlink(missing_ok=True)
     outcome = "empty" if state.is_empty else "stored"
     return Recovered(path=path, run_id=run_id, outcome=outcome, detail=figures)
+
+
+def _deliver(sink: Sink, items: Iterable[Delivery]) -> str:
+    """Store what the store takes; what it does not take at all, in words.
+
+    Raises:
+        StoreError: If it could not be reached: what comes next could neither.
+    """
+    refused = []
+    for item in items:
+        try:
+            deliver(sink, item)
+        except RefusedError as error:
+            refused.append(str(error))
+    more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+    return f"refused by the store: {refused[0]}{more}" if refused else ""
 
 
 def _nothing() -> tuple[list[Delivery], str]:
@@ -118,6 +135,7 @@ def _fold(
     segment_id = str(state.header["segment_id"])
     previous = (state.past or Past()).with_stored(list(past.segments), segment_id)
     earlier, bill = [s for s in previous if s.is_before(segment_id)], cost.bill()
+    refusals: list[str] = []  # of points: a chart with a hole, but the readings are stored with the rest
 
     def tell(state: Replay) -> None:
         points = [
@@ -130,10 +148,10 @@ def _fold(
             ),
             *publish.step_points(state.marks, cost, earlier, bill=bill),
         ]
-        deliver(sink, Points(tuple(points)))
+        refusals.append(_deliver(sink, [Points(tuple(points))]))
 
     replay(contents.records, state, tell=tell)
-    ending = state.ending(cost, previous, troubles=_troubles(state, contents))
+    ending = state.ending(cost, previous, troubles=_troubles(state, contents, refusals))
     own, _ = final.footprint(ending)
     tags = dict(state.environment["tags"]) if state.environment else {}
     items: list[Delivery] = [
@@ -144,7 +162,7 @@ def _fold(
     return items, f"{energy} in {own.duration_s or 0:.1f} s ({own.basis})"
 
 
-def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
+def _troubles(state: Replay, contents: journals.Contents, refusals: Iterable[str]) -> list[str]:
     troubles = list(state.end.get("troubles", ())) if state.end is not None else []
     if state.end is None:
         troubles.append("the process was killed; recovered from its journal up to the last reading")
@@ -152,7 +170,7 @@ def _troubles(state: Replay, contents: journals.Contents) -> list[str]:
         troubles.append(
             f"{len(contents.damaged)} damaged journal record(s), first in line {contents.damaged[0]}"
         )
-    return troubles
+    return [*troubles, *(text for text in list(filter(None, refusals))[:1] if text not in troubles)]
 
 
 def _status(state: Replay) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import RefusedError, StoreError
 from mlflow_carbon.journal import Journal
-from mlflow_carbon.session.delivery import End, File, Points, Tags
+from mlflow_carbon.session.delivery import End, File, Note, Points, Tags
 from mlflow_carbon.session.outbox import Outbox, SentUpTo
 from mlflow_carbon.store import Point
 from tests.fakes import MemorySink
@@ -105,3 +105,93 @@ def test_a_store_that_is_down_is_asked_less_and_less_often(tmp_path):
     sink.down = False
     assert outbox.send()
     assert outbox.pause_s(3600) == 30
+
+
+class Picky(MemorySink):
+    """A server that will not take some keys, now or later."""
+
+    def write_points(self, points: Iterable[Point]) -> None:
+        points = tuple(points)
+        if any(p.key == "carbon/odd" for p in points):
+            raise RefusedError("could not log metrics: INVALID_PARAMETER_VALUE")
+        super().write_points(points)
+
+    def write_note(self, block: str) -> None:
+        raise RefusedError("could not set the run note: INVALID_PARAMETER_VALUE")
+
+
+def test_what_the_store_will_not_take_does_not_hold_up_the_rest(tmp_path, caplog):
+    """It is told once, and the journal does not say that it was stored, so that `recover` tries it again."""
+    sink = Picky()
+    journal = Journal(tmp_path, "run1", host="here")
+    outbox = Outbox(sink, journal)
+    odd = Point(key="carbon/odd", value=1.0, step=0, t_ms=0)
+    outbox.add(Points((POINT,)), SentUpTo(1), Points((odd,)), SentUpTo(2), Points((POINT,)), SentUpTo(3))
+    outbox.add(Note("note"), End("KILLED"))
+    assert not outbox.send()
+    assert sink.points == [POINT, POINT]
+    assert sink.status == "KILLED"
+    assert [r["t"] for r in journal.records()] == [1]
+    assert outbox.refusal == "could not log metrics: INVALID_PARAMETER_VALUE"
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [outbox.refusal]
+    assert (outbox.is_stuck, outbox.pause_s(3600)) == (False, 30)
+    assert not outbox.send(last=True), "not all of it is stored"
+
+
+def test_a_store_that_is_out_of_reach_for_days_does_not_fill_the_memory(tmp_path):
+    """A step a second for a day is thinned to every 8th or 16th; the time axis and the last figures stay whole."""
+    sink = MemorySink()
+    sink.down = True
+    outbox = _outbox(tmp_path, sink)
+    most = 0
+    for minute in range(1440):
+        steps = tuple(
+            Point(key=f"carbon/step/{name}", value=0.0, step=60 * minute + second, t_ms=0)
+            for second in range(60)
+            for name in ("energy_kwh", "emissions_gco2e")
+        )
+        time = Point(key="carbon/time/power_w", value=1.0, step=minute, t_ms=0)
+        outbox.add(Points((*steps, time)), SentUpTo(minute))
+        if minute % 60 == 0:
+            assert not outbox.send()
+        most = max(most, sum(len(i.points) for i in outbox._items if isinstance(i, Points)))
+    outbox.add(Points((POINT,)))
+    assert most <= 20_000 + 1440
+    sink.down = False
+    assert outbox.send()
+    kept = [
+        [p.step for p in sink.points if p.key == f"carbon/step/{n}"]
+        for n in ("energy_kwh", "emissions_gco2e")
+    ]
+    assert kept[0] == kept[1] == sorted(kept[0])
+    assert len(kept[0]) > 4000
+    assert [p.step for p in sink.points if p.key == "carbon/time/power_w"] == list(range(1440))
+    assert sink.points[-1] == POINT
+    assert outbox.send()
+
+
+def test_a_time_axis_of_weeks_thins_no_steps(tmp_path):
+    """It is long, but it ends by itself: the steps beside it are kept as long as they are few."""
+    sink = MemorySink()
+    sink.down = True
+    outbox = _outbox(tmp_path, sink)
+    times = [Point(key="carbon/time/power_w", value=1.0, step=n, t_ms=0) for n in range(25_000)]
+    steps = [Point(key="carbon/step/energy_kwh", value=1.0, step=n, t_ms=0) for n in range(100)]
+    outbox.add(Points((*times, *steps)))
+    sink.down = False
+    assert outbox.send()
+    assert sink.points == [*times, *steps]
+
+
+def test_a_refusal_after_an_outage_is_told_too(tmp_path, caplog):
+    """Both are warnings, each once."""
+    sink = Picky()
+    outbox = _outbox(tmp_path, sink)
+    sink.down = True
+    outbox.add(Tags({"carbon.kind": "run"}), Note("note"), Note("note"))
+    assert not outbox.send()
+    assert not outbox.send()
+    sink.down = False
+    assert not outbox.send()
+    warnings = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert warnings == ["the fake store is down", outbox.refusal]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mlflow_carbon import journal
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import RefusedError, StoreError
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.session.delivery import Tags
 from mlflow_carbon.session.live import RunSpec
@@ -147,6 +147,35 @@ def test_a_store_that_is_down_at_the_end_leaves_the_journal(tmp_path, caplog):
     assert "run `mlflow-carbon recover`" in caplog.text
     assert not journal.is_live(path)
     assert span.session.finished.is_set()
+
+
+class Picky(MemorySink):
+    """A store that will not take points of training steps."""
+
+    def write_points(self, points):
+        points = tuple(points)
+        if any(p.key.startswith("carbon/step/") for p in points):
+            raise RefusedError("INVALID_PARAMETER_VALUE: no steps here")
+        super().write_points(points)
+
+
+def test_what_the_store_refuses_costs_no_total(tmp_path):
+    """The final figures are stored with a verdict that says so; what was refused stays in the journal."""
+    sink, span = Picky(), Span(tmp_path)
+    publisher = span.publisher(sink)
+    _ticks(span, 6)
+    span.session.mark(7)
+    _ticks(span, 3)
+    publisher.flush()
+    _ticks(span, 5)
+    _end(span)
+    publisher.finish()
+    assert sink.last()["carbon/energy_kwh"] * KWH_J == pytest.approx(1300)
+    assert sink.tags["carbon.error"] == "refused by the store: INVALID_PARAMETER_VALUE: no steps here"
+    assert sink.tags["carbon.verdict"] == "warn"
+    assert len(sink.notes) == 1
+    assert not span.session.stored
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_resumed_run_goes_on_where_it_was(tmp_path):

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 
 from mlflow_carbon import journal
-from mlflow_carbon.errors import StoreError
+from mlflow_carbon.errors import RefusedError, StoreError
 from mlflow_carbon.journal.record import encode
 from mlflow_carbon.session.live import RunSpec
 from mlflow_carbon.session.records import costing_record
@@ -167,6 +167,43 @@ def test_a_store_that_dies_in_between_loses_nothing(tmp_path):
         assert (sink.files, sink.last(), sink.status) == (whole.files, whole.last(), whole.status)
     else:
         raise AssertionError("it never got through")
+
+
+class Picky(MemorySink):
+    """A store that will not take points of some keys."""
+
+    def __init__(self, refused):
+        super().__init__()
+        self.refused = refused
+
+    def write_points(self, points):
+        points = tuple(points)
+        if any(p.key.startswith(self.refused) for p in points):
+            raise RefusedError("INVALID_PARAMETER_VALUE")
+        super().write_points(points)
+
+
+def test_points_that_the_store_refuses_do_not_keep_a_run_from_being_recovered(tmp_path):
+    """A step it will not take leaves a hole in the charts; figures and readings are stored, and the verdict says so."""
+    span = Span(tmp_path)
+    for second in range(13):
+        span.session.mark(second)
+        span.tick()
+    sink = Picky("carbon/step/")
+    assert _recover(span.kill(), sink).outcome == "stored"
+    assert _energy_j(sink) == pytest.approx(1200)
+    assert sink.tags["carbon.error"].endswith("; refused by the store: INVALID_PARAMETER_VALUE")
+
+
+def test_figures_that_the_store_refuses_keep_the_journal(tmp_path):
+    """The rest is stored all the same, and the run is ended."""
+    _, path = _killed(tmp_path)
+    sink = Picky("carbon/energy_kwh")
+    found = _recover(path, sink)
+    assert (found.outcome, found.detail) == ("failed", "refused by the store: INVALID_PARAMETER_VALUE")
+    assert path.exists()
+    assert "footprint.json" in sink.files
+    assert sink.status == "KILLED"
 
 
 @pytest.mark.parametrize(
