@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import floor
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.recording import Recording
 from mlflow_carbon.core.series import Sample, Tick
 from mlflow_carbon.core.units import NS_PER_S
 from mlflow_carbon.testing import fake_channel
+
+if TYPE_CHECKING:
+    from mlflow_carbon.core.phases import PhaseRow
 
 POWERS_W = {"data": 90.0, "forward": 250.0, "backward": 320.0, "update": 200.0}
 NOISE_RATIO = 0.15
@@ -56,9 +59,15 @@ def _one(step_s: float, period_s: float, seed: int) -> dict[str, Any]:
     return {
         "worst_error_ratio": max(errors.values()),
         "closure_ratio": abs(sum(row.energy_j for row in rows.values()) / total_j - 1),
-        "labelled_low": all(rows[name].confidence == "low" for name in true_j),
-        "any_low": any(rows[name].confidence == "low" for name in true_j),
+        "phases": len(true_j),
+        "low": sum(rows[name].confidence == "low" for name in true_j),
+        "held": sum(_holds(rows[name], j) for name, j in true_j.items()),
     }
+
+
+def _holds(row: PhaseRow, true_j: float) -> bool:
+    """Whether the stated 95 % interval holds the truth; what is called low states none."""
+    return row.confidence != "low" and abs(row.energy_j - true_j) <= 1.96 * row.energy_error_j + true_j / 1000
 
 
 @dataclass(frozen=True, slots=True)

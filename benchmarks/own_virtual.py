@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -50,11 +51,17 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.testing import Outcome
 
-COUNTER, POWER, LOAD = (
-    "nvmlDeviceGetTotalEnergyConsumption",
-    "nvmlDeviceGetPowerUsage",
-    "nvmlDeviceGetUtilizationRates",
-)
+COUNTER, POWER = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"
+LOAD, SAMPLES = "nvmlDeviceGetUtilizationRates", "nvmlDeviceGetSamples"
+AVERAGE, INSTANT = "NVML_FI_DEV_POWER_AVERAGE", "NVML_FI_DEV_POWER_INSTANT"
+WAYS = {
+    "counter": ((COUNTER, POWER), ()),
+    "field 185": ((AVERAGE,), (COUNTER,)),
+    "field 186": ((INSTANT,), (COUNTER, AVERAGE)),
+    "buffer": ((SAMPLES,), (COUNTER, AVERAGE, INSTANT)),
+    "power": ((POWER,), (COUNTER, AVERAGE, INSTANT, SAMPLES)),
+}
+"""How a GPU is read: the calls of each way, and what a GPU must lack for it to be taken."""
 REFRESH_S = 0.1
 ROUNDS = 7
 # What a sensor might let through: that it does at all is what is looked for.
@@ -99,7 +106,8 @@ class Gpus:
     def measure(self, gpus: Sequence[SimulatedGpu], plan: Plan) -> Outcome:
         """What comes of them; by what their sensor shows where they have no energy counter."""
         self._stub.change(gpus)
-        (sensor,) = nvml.probe(Site(settings=Settings(), root=Path("/nonexistent"), env={})).sensors
+        site = Site(settings=Settings(period_s=plan.period_s), root=Path("/nonexistent"), env={})
+        (sensor,) = nvml.probe(site).sensors
         truths = {}
         for number, one in enumerate(gpus):
             shown = Shown(meter=Meter(truth=one.waveform, refresh_s=REFRESH_S, window_s=one.power_window_s))
@@ -209,14 +217,10 @@ def windows(seconds: float) -> dict[str, Any]:
         Zone(path="intel-rapl:1", name="psys", meter=Meter(truth=constant(400.0), refresh_s=0.001)),
     ]
     outcome = _tree(zones, Plan(duration_s=seconds, period_s=0.1, late_ratio=0.9), {"rapl:package-0": wave})
-    (channel,) = outcome.series.channels
-    found = list(integrate(channel, outcome.samples))
-    ceiling_w = channel.power_max_w or 2000.0
-    bad = [
-        w
-        for w in found
-        if w.energy_uj is not None and not 0 <= w.energy_uj <= ceiling_w * (w.duration_ns / 1000 + 1e5)
-    ]
+    (channel,) = outcome.series.parts()
+    found = list(integrate(channel, (s for s in outcome.samples if s.channel == channel.id)))
+    most_uj = [(channel.power_max_w or 2000.0) * (w.duration_ns / 1000 + 1e5) for w in found]
+    bad = [w for w, most in zip(found, most_uj, strict=True) if not 0 <= (w.energy_uj or 0) <= most]
     mirrors = [
         Zone(
             path=f"intel-rapl:{i}",
@@ -255,23 +259,18 @@ def faults(gpus: Gpus) -> list[dict[str, Any]]:
         "frozen": (FaultKind.FROZEN, 0),
     }
     found = []
-    for has_counter in (True, False):
-        for call in (COUNTER, POWER, LOAD):
-            for name, (kind, value) in kinds.items():
-                begin_s = gpus.now_s + 20.5
-                fault = Fault(kind=kind, value=value, call=call, start_s=begin_s, end_s=begin_s + 10)
-                row = {"call": call, "fault": name, "has_counter": has_counter}
-                try:
-                    outcome = gpus.measure(
-                        [board(constant(300.0), has_counter=has_counter, faults=[fault])],
-                        Plan(duration_s=60.0),
-                    )
-                except _ANY as error:
-                    found.append(row | {"raised": repr(error)})
-                    continue
-                found.append(
-                    row | {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)}
-                )
+    for way, (calls, unsupported) in WAYS.items():
+        for call, (name, (kind, value)) in product((*calls, LOAD), kinds.items()):
+            begin_s = gpus.now_s + 20.5
+            fault = Fault(kind=kind, value=value, call=call, start_s=begin_s, end_s=begin_s + 10)
+            gpu = replace(board(constant(300.0), faults=[fault]), unsupported=unsupported, sample_count=120)
+            row: dict[str, Any] = {"way": way, "call": call, "fault": name}
+            try:
+                outcome = gpus.measure([gpu], Plan(duration_s=60.0))
+                row |= {"error_ratio": outcome.total.error_ratio, "findings": list(outcome.findings)}
+            except _ANY as error:
+                row |= {"raised": repr(error)}
+            found.append(row)
     return found
 
 
@@ -289,8 +288,8 @@ def main(*, quick: bool) -> dict[str, Any]:
             "phases": phase_errors(2 if quick else 10),
             "memory": memory_growth(1 if quick else 2),
         }
-    errors = sorted(abs(r["error_ratio"]) for r in found["accuracy"]["counter"])
-    print(f"counter: median error {median(errors):.2e}", file=sys.stderr)
+    median_error = median(abs(r["error_ratio"]) for r in found["accuracy"]["counter"])
+    print(f"counter: median error {median_error:.2e}", file=sys.stderr)
     return found
 
 

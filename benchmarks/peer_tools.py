@@ -83,13 +83,15 @@ class Ours:
         return session.recording.ticks if session.recording is not None else 0
 
     def first_ns(self) -> int | None:
-        """When the first reading was in: the sampler tells."""
+        """When every meter had been read once: each is, as soon as it is found."""
         from mlflow_carbon.session import meter
 
         owner = meter.current()
         assert owner is not None
         owner.sampler.wait_for_tick(0, 10.0)
-        return time.monotonic_ns()
+        found = owner.sampler.discovery
+        assert found is not None
+        return max((sample.t_mono_ns for sample in found.first), default=time.monotonic_ns())
 
     def stop(self) -> dict[str, float]:
         """End the block; its energy."""

@@ -51,6 +51,18 @@ call costs the store milliseconds of CPU. On disk each reading is at once
 ([what happens on failure](../decisions/0007-what-happens-on-failure.md)).
 """
 
+_NODES_HEAD = """\
+## On several machines
+
+In mid-run the summary stands under the key of each machine, for the first 16 of them. `carbon/<field>` is the
+sum of those that have finished; the series over time and over steps are of the first machine. `<k>` is the
+index that the launcher gives, from 0, else a hashed name of the host. Why:
+[decision 0016](../decisions/0016-several-machines.md).
+
+`carbon/nodes.json` holds all machines side by side, `carbon/nodes/<k>.json` what one of them has stored, and
+`carbon/nodes/<k>/` its other files.
+"""
+
 _LABELS_HEAD = """\
 ## Labels
 
@@ -74,6 +86,11 @@ SERIES = (
     ("carbon/step/emissions_gco2e", "gCO2e", "operational emissions so far"),
 )
 
+NODES = (
+    ("carbon/node/<k>/energy_kwh", "kWh", "IT energy of machine `<k>`"),
+    ("carbon/node/<k>/emissions_gco2e", "gCO2e", "its operational emissions"),
+)
+
 TAGS = {
     "carbon.kind": "`run` for a measured run",
     "carbon.error": "what went wrong, in words; absent if nothing did",
@@ -82,6 +99,7 @@ TAGS = {
     "carbon.verdict": "`ok` or `warn`",
     "carbon.schema": "version of keys and documents",
     "carbon.shared": "`true` where other runs were measured on this machine at the same time",
+    "carbon.nodes": "`3 of 4`: of how many of its machines the figures are, where a training has several",
     "carbon.grid.zone": "grid zone; of a run resumed in another zone, that of the last part",
     "carbon.grid.provider": "who says how clean the grid was",
     "carbon.grid.kind": "weakest kind of intensity used: `static`, `forecast`, `estimated` or `actual`",
@@ -213,6 +231,8 @@ def keys_page() -> str:
             ),
             _SERIES_HEAD,
             table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in SERIES)),
+            _NODES_HEAD,
+            table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in NODES)),
             _TAGS_HEAD,
             table(("Tag", "Meaning"), *((f"`{tag}`", TAGS[tag]) for tag in provenance.TAGS)),
             _LABELS_HEAD,

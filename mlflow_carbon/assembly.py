@@ -12,19 +12,20 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon import journal
+from mlflow_carbon import journal, zone_ids
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import StoreError, ZoneError
 from mlflow_carbon.sampler import SystemClock
-from mlflow_carbon.session import meter
+from mlflow_carbon.session import machines, meter
 from mlflow_carbon.session.surroundings import Surroundings
 from mlflow_carbon.store import MlflowStore, portable_uri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from mlflow_carbon.sensors import Discovery
+    from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import RunSpec, Session
     from mlflow_carbon.session.publish import Costing
@@ -35,11 +36,11 @@ __all__ = [
     "check_zone",
     "costing",
     "costing_now",
-    "discover",
     "environment",
     "host",
     "journal_folder",
     "meter_for",
+    "node",
     "recover_journal",
     "start",
 ]
@@ -47,6 +48,7 @@ __all__ = [
 _logger = logging.getLogger("mlflow_carbon")
 _lock = threading.Lock()
 _BUDGET_S = 5.0  # for a live service: the end of a run must not wait for longer
+_NAME_CHARS = 8
 _PROVENANCE_TAGS = 10  # of the twenty that a run gets by default; the other ten are figures and grid
 
 
@@ -75,6 +77,21 @@ def host() -> str:
     return platform.node() or "host"
 
 
+def node(settings: Settings, run_id: str) -> machines.Node | None:
+    """This machine among those that a launcher has spread the training over; None for the only one."""
+    if machines.machines(os.environ) <= 1:
+        return None
+    from mlflow_carbon.provenance import privacy
+
+    salt = privacy.salt(setup.home())
+    hashed = privacy.conceal(host(), mode="hashed", key=salt or run_id.encode()) or ""
+    return machines.node(
+        os.environ,
+        fallback=f"host-{hashed.rpartition(':')[2][:_NAME_CHARS]}",
+        host=privacy.conceal(host(), mode=settings.privacy, key=salt) or "",
+    )
+
+
 def _meter(settings: Settings) -> meter.Meter:
     existing = meter.current()
     if existing is not None:
@@ -86,25 +103,34 @@ def _meter(settings: Settings) -> meter.Meter:
             )
             return existing
         existing.retire()
-    baseline = _baseline()
+    clock, counters_read = SystemClock(), threading.Event()
     surroundings = Surroundings(
-        discover=lambda: discover(settings, baseline),
+        discover=_discover(settings, clock, counters_read),
+        counters_read=counters_read,
         costing=costing,
         environment=environment,
         recover=_recover_run,
         folder=journal_folder(),
         host=host(),
-        clock=SystemClock(),
+        clock=clock,
     )
     unstored = existing.unstored() if existing is not None else ()
     return meter.install(meter.Meter(settings, surroundings, unstored=unstored))
 
 
-def discover(settings: Settings, baseline: Baseline | None = None) -> Discovery:
-    """The sensors of this machine."""
-    from mlflow_carbon import sensors
+def _discover(settings: Settings, clock: Clock, counters_read: threading.Event) -> Callable[[], Discovery]:
+    baseline = _baseline()
 
-    return sensors.discover(settings, baseline=baseline)
+    def discover() -> Discovery:
+        try:
+            from mlflow_carbon import sensors
+
+            start = sensors.Start(clock=clock, baseline=baseline, counters_read=counters_read.set)
+            return sensors.discover(settings, start=start)
+        finally:  # whoever waits for them need not, whatever went wrong
+            counters_read.set()
+
+    return discover
 
 
 def _baseline() -> Baseline | None:
@@ -149,11 +175,13 @@ def costing_now(settings: Settings) -> Costing:
 
 
 def check_zone(zone_id: str) -> None:
-    """Refuse a zone that nobody knows.
+    """Refuse a zone that nobody knows; only what is no plain id pays for the tables.
 
     Raises:
         ZoneError: With near names.
     """
+    if zone_ids.is_known(zone_id):
+        return
     from mlflow_carbon.grid import zones
 
     zones.check(zone_id)
@@ -161,11 +189,12 @@ def check_zone(zone_id: str) -> None:
 
 def environment(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     """Tags and document about this machine, slow parts included."""
-    from mlflow_carbon import provenance, sensors
+    from mlflow_carbon import provenance
+    from mlflow_carbon.sensors.cpu_table import table_record
 
     place = provenance.here(privacy=settings.privacy)
     document = provenance.document(place, nvml=provenance.load_nvml())
-    document["power_model_tables"] = sensors.table_record()
+    document["power_model_tables"] = table_record()
     tags = {**provenance.quick_tags(), **provenance.slow_tags(document)}
     return provenance.capped(tags, _PROVENANCE_TAGS), document
 
@@ -192,6 +221,8 @@ def _store(run_id: str, recorded_uri: str) -> MlflowStore:
 
 def _recover_run(run_id: str) -> None:
     """Before a run is resumed: store what an earlier, killed process has left of it."""
+    if not journal.orphans(journal_folder(), run_id, host=host()):
+        return  # machines that share a home start at once: the lock is for those who have something to do
     with journal.recovering(journal_folder()) as is_mine:
         if not is_mine:
             raise StoreError(f"run {run_id} is being recovered by another process")

@@ -28,6 +28,7 @@ __all__ = ["Listener", "Sampler", "SystemClock", "read"]
 
 _logger = logging.getLogger(__name__)
 
+_EARLY_NS = 10 * NS_PER_S  # finding the sensors may take so long; older readings say nothing about a run
 _FACTS_NS = 5 * NS_PER_S
 _STEADY_NS = NS_PER_S // 10  # at 10 Hz and more the meters' own averages are as slow as we are
 
@@ -134,12 +135,12 @@ class Sampler:
             self._beat.is_dithered = _needs_dither(discovery, self._beat.period_ns)
             self._changed.notify_all()
         deadline_ns = self._clock.monotonic_ns()
-        facts = _Facts(discovery.observers)
+        facts, first = _Facts(discovery.observers), discovery.first
         while True:
             deadline_ns = self._wait(deadline_ns)
             if self._is_over():
                 break
-            tick = self._tick(discovery.sensors, facts)
+            tick, first = self._tick(discovery.sensors, facts, first), ()
             for listener in tuple(self._listeners):
                 self._hand_out(listener, tick, discovery)
             self.cpu_ns = time.thread_time_ns()
@@ -175,11 +176,14 @@ class Sampler:
         self._beat.move()
         return deadline_ns + (missed + 1) * self._beat.period_ns
 
-    def _tick(self, sensors: tuple[Sensor, ...], facts: _Facts | None = None) -> Tick:
+    def _tick(
+        self, sensors: tuple[Sensor, ...], facts: _Facts | None = None, first: tuple[Sample, ...] = ()
+    ) -> Tick:
         from mlflow_carbon.core.series import Tick
 
         t_mono_ns, t_wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
-        samples = tuple(sample for sensor in sensors for sample in read(sensor, self._clock))
+        early = [sample for sample in first if t_mono_ns - sample.t_mono_ns <= _EARLY_NS]
+        samples = (*early, *(sample for sensor in sensors for sample in read(sensor, self._clock)))
         tick = Tick(
             seq=self._seq,
             t_mono_ns=t_mono_ns,

@@ -11,7 +11,7 @@ import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.report import merge_note
@@ -108,12 +108,13 @@ class MlflowStore:
                 self._mlflow().log_batch(self.run_id, tags=items[start : start + _TAG_BATCH])
 
     def write_file(self, name: str, content: bytes | Iterable[bytes]) -> None:
-        """Store an artifact `carbon/<name>`, given whole or piece by piece."""
+        """Store an artifact `carbon/<name>`, given whole or piece by piece; `name` may have folders."""
         with self._translated(f"store carbon/{name}"), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
+            place = PurePosixPath("carbon", name)
+            path = Path(folder) / place.name
             with path.open("wb") as file:
                 file.writelines((content,) if isinstance(content, bytes) else content)
-            self._mlflow().log_artifact(self.run_id, str(path), "carbon")
+            self._mlflow().log_artifact(self.run_id, str(path), str(place.parent))
 
     def write_note(self, block: str) -> None:
         """Put our Markdown block into the run's description, keeping the user's own text."""
@@ -137,17 +138,19 @@ class MlflowStore:
     def read_file(self, name: str) -> bytes | None:
         """An artifact `carbon/<name>`; None if there is none."""
         with self._translated(f"read carbon/{name}"):
-            if name not in self.list_files():
+            place = PurePosixPath(name)
+            if place.name not in self.list_files(str(place.parent)):
                 return None
             with tempfile.TemporaryDirectory() as folder:
                 path = self._mlflow().download_artifacts(self.run_id, f"carbon/{name}", folder)
                 return Path(path).read_bytes()
 
-    def list_files(self) -> list[str]:
-        """Names of the artifacts under `carbon/`."""
+    def list_files(self, folder: str = "") -> dict[str, int]:
+        """Names of the artifacts in `carbon/<folder>` with their sizes in bytes, 0 where that is unknown."""
+        place = str(PurePosixPath("carbon", folder))
         with self._translated("list artifacts"):
-            found = self._mlflow().list_artifacts(self.run_id, "carbon")
-        return [Path(entry.path).name for entry in found]
+            found = self._mlflow().list_artifacts(self.run_id, place)
+        return {PurePosixPath(e.path).name: e.file_size or 0 for e in found if not e.is_dir}
 
     def end(self, status: str, t_ms: int | None = None) -> None:
         """End the run with a status, where it is still running; `t_ms` is when it ended, None for now."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from mlflow_carbon import settings as setup
-from mlflow_carbon.assembly import check_zone, start
+from mlflow_carbon.assembly import check_zone, node, start
 from mlflow_carbon.errors import ZoneError
 from mlflow_carbon.session import meter
 from mlflow_carbon.session.live import RunSpec, Session
@@ -77,11 +77,13 @@ def begin(
     around = meter.innermost()
     if parent_run_id is None and around is not None and not around.spec.stored:
         parent_run_id = around.spec.run_id  # a block that holds a run does not share the machine with it
+    one_of = node(settings, run_id)
     spec = RunSpec(
         run_id=run_id,
         tracking_uri=portable_uri(store.tracking_uri),
         parent_run_id=parent_run_id,
-        resumed=resumed,
+        resumed=resumed or one_of is not None,  # this machine may have been in it, whatever the run shows
+        node=one_of,
     )
     return start(settings, spec, store)
 

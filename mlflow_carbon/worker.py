@@ -30,7 +30,7 @@ class Worker:
     def __init__(self, name: str = "mlflow-carbon-worker") -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
         self._busy = False
         self._retiring = False
@@ -38,7 +38,7 @@ class Worker:
         self.cpu_ns = 0
         """CPU time this worker's thread has used."""
 
-    def submit(self, job: Callable[[], None], *, delay_s: float = 0.0) -> None:
+    def submit(self, job: Callable[[], object], *, delay_s: float = 0.0) -> None:
         """Run a job in the background, not before `delay_s` from now."""
         with self._changed:
             self._retiring = False
@@ -77,7 +77,7 @@ class Worker:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             while True:
                 if self._retiring:

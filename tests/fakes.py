@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
@@ -148,6 +149,11 @@ class MemorySink:
     def read_file(self, name: str) -> bytes | None:
         self._ask()
         return self.files.get(name)
+
+    def list_files(self, folder: str = "") -> dict[str, int]:
+        self._ask()
+        places = {PurePosixPath(name): len(content) for name, content in self.files.items()}
+        return {place.name: size for place, size in places.items() if place.parent == PurePosixPath(folder)}
 
     def end(self, status: str, t_ms: int | None = None) -> None:
         self._ask()

@@ -64,7 +64,8 @@ class Training:
     """A training and how it is metered.
 
     Attributes:
-        step_s: Length of a step: its four phases take 20, 30, 35 and 15 % of it.
+        step_s: Length of a step.
+        ratios: What its four phases take of it.
         duration_s: Length of the training.
         period_s: Time between readings.
         refresh_s: The counter shows a new value so often; 0: always.
@@ -77,6 +78,7 @@ class Training:
     """
 
     step_s: float
+    ratios: tuple[float, float, float, float] = (0.2, 0.3, 0.35, 0.15)
     duration_s: float = 600.0
     period_s: float = 1.0
     refresh_s: float = 0.0
@@ -90,7 +92,7 @@ class Training:
     def stays(self) -> tuple[Stay, ...]:
         """What the program does."""
         random = Random(self.seed)
-        lengths = dict(zip(POWERS_W, (0.2, 0.3, 0.35, 0.15), strict=True))
+        lengths = dict(zip(POWERS_W, self.ratios, strict=True))
         found, now_s = [], 0.0
         while now_s < self.duration_s:
             for phase, ratio in lengths.items():

@@ -40,7 +40,11 @@ def site(
 
 
 class FakeNvmlError(Exception):
-    """Stands for `pynvml.NVMLError`."""
+    """Stands for `pynvml.NVMLError`, with its code."""
+
+    @property
+    def value(self) -> int:
+        return 6 if str(self) == "Not Found" else 3
 
 
 @dataclass

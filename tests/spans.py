@@ -29,9 +29,9 @@ class Jobs(Worker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting: list[tuple[Callable[[], None], float]] = []
+        self.waiting: list[tuple[Callable[[], object], float]] = []
 
-    def submit(self, job: Callable[[], None], *, delay_s: float = 0.0) -> None:
+    def submit(self, job: Callable[[], object], *, delay_s: float = 0.0) -> None:
         self.waiting.append((job, delay_s))
 
     def run(self) -> float:
@@ -70,10 +70,10 @@ class Span:
         self.sampler = Sampler(discover=lambda: self.discovery, period_s=1.0, clock=self.clock)
         self.session.start()
 
-    def tick(self, after_s: float = 1.0) -> None:
-        """Read all sensors so much later."""
+    def tick(self, after_s: float = 1.0, facts: dict[str, float] | None = None) -> None:
+        """Read all sensors so much later, with what stands beside power."""
         self.clock.advance(after_s)
-        tick = self.sampler._tick(self.sensors)
+        tick = replace(self.sampler._tick(self.sensors), facts=facts)
         self.session.on_tick(tick, self.discovery)
 
     def stop(self, status: str = "FINISHED") -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import assembly, autologging, journal, sensors
 from mlflow_carbon import settings as setup
 from mlflow_carbon.core.series import Basis, Component
+from mlflow_carbon.errors import SettingsError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlflow_carbon.core.carbon import IntensitySlot
     from mlflow_carbon.core.series import Channel
@@ -27,6 +30,7 @@ class Diagnosis:
     """What doctor found.
 
     Attributes:
+        simulated: What of this is no real machine, a sentence each.
         channels: What counts.
         absences: What is missing.
         untried: Sensors among those that read here which their makers have never run on hardware.
@@ -39,6 +43,7 @@ class Diagnosis:
         problems: What is wrong in variables and file.
     """
 
+    simulated: tuple[str, ...]
     channels: tuple[Channel, ...]
     absences: tuple[Absence, ...]
     untried: tuple[str, ...]
@@ -55,26 +60,38 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("doctor", help="what is measured here, what is modelled, and why")
     parser.add_argument("--zone", help="grid zone to look up, for example GB")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="look at the files of a simulated machine under DIR, not at /",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    found = diagnose(options.zone)
+    found = diagnose(options.zone, options.root)
     print(json.dumps(_as_dict(found), indent=2) if options.json else render(found))
     return 0 if found.channels and found.hooks and not found.disabled else 1
 
 
-def diagnose(zone: str | None) -> Diagnosis:
+def diagnose(zone: str | None, root: Path | None = None) -> Diagnosis:
     """Look at sensors, grid, state folder, MLflow and settings.
 
+    Args:
+        zone: Grid zone to look up; None: that of the settings.
+        root: Root of a simulated machine; None: this one.
+
     Raises:
-        SettingsError: If the zone is unknown.
+        SettingsError: If the zone is unknown, or the root is no directory.
     """
+    if root is not None and not root.is_dir():
+        raise SettingsError(f"--root: expected a directory, got {root}")
     settings, problems = setup.resolve({"zone": zone})
     if zone is not None:
         assembly.check_zone(zone)
-    discovery = sensors.discover(settings)
+    discovery = sensors.discover(settings, root=root or Path("/"))
     observed = tuple(sorted(sensors.observe(discovery.observers)))
     for sensor in discovery.sensors:
         sensor.close()
@@ -82,6 +99,7 @@ def diagnose(zone: str | None) -> Diagnosis:
         observer.close()
     folder = assembly.journal_folder()
     return Diagnosis(
+        simulated=tuple(_simulated(root)),
         channels=discovery.channels,
         absences=discovery.absences,
         untried=tuple(sorted({c.sensor for c in discovery.channels} & sensors.UNTRIED)),
@@ -95,11 +113,22 @@ def diagnose(zone: str | None) -> Diagnosis:
     )
 
 
+def _simulated(root: Path | None) -> Iterator[str]:
+    if root is not None:
+        yield f"files are read under {root}, not of this machine; GPU drivers and plugins are its own"
+    if _STUB in os.environ:
+        yield f"GPUs come from {_STUB}, not from a driver"
+
+
+_STUB = "NVML_STUB_STATE"  # of mlflow_carbon.testing, which nothing here imports
+
+
 def render(found: Diagnosis) -> str:
     """The diagnosis as text."""
     parts = [c for c in found.channels if c.component is not Component.NODE]
     nodes = [c for c in found.channels if c.component is Component.NODE]
-    lines = ["Read on this machine"]
+    lines = [*(f"SIMULATED: {line}" for line in found.simulated), *([""] if found.simulated else [])]
+    lines += ["Read on the simulated machine" if found.simulated else "Read on this machine"]
     told: set[Absence] = set()
     for channel in parts:
         lines += [*_channel_lines(channel), *_better(channel, found.absences, told)]
@@ -120,7 +149,7 @@ def render(found: Diagnosis) -> str:
         "",
         "Grid",
         f"  zone {intensity.zone} (from {found.costing.zone_source}): {_slot_text(slot)}",
-        f"  {slot.kind}, {intensity.signal}, {intensity.scope}",
+        f"  {slot.kind}, {intensity.signal}, scope {intensity.scope}",
         f"  {intensity.provider}: {intensity.dataset}",
         *([f"  {intensity.note}"] if intensity.note else []),
         f"  PUE {found.costing.pue_ratio:g} ({found.costing.pue_source})",

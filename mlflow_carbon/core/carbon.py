@@ -72,7 +72,7 @@ class IntensitySeries:
         static: The figure for times without a slot (an annual average).
         static_provider: Who says that.
         signal: `average` or `marginal`; the two are never mixed in one sum.
-        scope: `direct` or `life cycle`.
+        scope: `direct`, `life cycle` or `not stated`.
         dataset: Data set, version and year.
         slots: Sorted, not overlapping.
         note: What a reader must know, for example why a fallback was used.

@@ -179,6 +179,8 @@ def clip(span: Interval, start_ns: int, end_ns: int) -> Interval | None:
     lo, hi = max(span.start_ns, start_ns), min(span.end_ns, end_ns)
     if hi <= lo:
         return None
+    if lo == span.start_ns and hi == span.end_ns:  # as nearly all do
+        return span
     energy = span.energy_uj
     if energy is not None:
         energy = _until(span, energy, hi) - _until(span, energy, lo)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.core.beside import FactBook
 from mlflow_carbon.core.energy import Ledger
 from mlflow_carbon.core.intervals import GAUGE_GAP_NS
 from mlflow_carbon.core.phases import PhaseBook
@@ -17,6 +18,7 @@ from mlflow_carbon.core.units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlflow_carbon.core.beside import FactRow
     from mlflow_carbon.core.phases import PhaseTable, Tail
     from mlflow_carbon.core.series import Channel, EnergySeries, Interval, Tick
 
@@ -104,6 +106,7 @@ class Recording:
             gauge_gap_ns=max(GAUGE_GAP_NS, round(_GAP_PERIODS * period_s * NS_PER_S)),
         )
         self._phases = PhaseBook(channels)
+        self._beside = FactBook()
         self._last_ns = start_ns
         self._next_s: float = _FIRST_PERIOD_S
         self._last_point: Snapshot | None = None
@@ -130,6 +133,7 @@ class Recording:
             end_ns: End of the span where it is known.
         """
         self.ticks += 1
+        self._beside.add(tick.t_mono_ns, tick.facts)
         self.wall_offset_ns = tick.t_wall_ns - tick.t_mono_ns
         self._ledger.anchor(self.wall_offset_ns)
         before = self._ledger.series(self._last_ns) if self._marks else None
@@ -170,6 +174,10 @@ class Recording:
     def phases(self) -> PhaseTable:
         """Time and energy per phase so far."""
         return self._phases.table()
+
+    def facts(self) -> tuple[FactRow, ...]:
+        """What stood beside power so far."""
+        return self._beside.rows()
 
     def _book(self, tick: Tick, end_ns: int | None) -> list[Interval]:
         parts = []

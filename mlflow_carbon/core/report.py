@@ -12,6 +12,7 @@ from mlflow_carbon.core.units import j_to_kwh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mlflow_carbon.core.beside import FactRow
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.phases import PhaseRow
 
@@ -31,9 +32,12 @@ NOTE_END = "<!-- /mlflow-carbon -->"
 # MLflow shows the beginning of a note as plain text under the mouse, and folds it in the overview after a few
 # lines. So it begins with a sentence, and the mark comes behind.
 _TITLE = "Energy and carbon: "
+_NODES = 32  # rows of machines; a note holds 8000 characters
 _GAP = "&emsp;"  # MLflow's tables have no space between columns
 
 _ENERGY_STEPS = ((1e-3, 1e6, "mWh"), (1.0, 1e3, "Wh"), (1e3, 1.0, "kWh"))
+_BYTE_STEPS = ((1e6, 1e-3, "kB"), (1e9, 1e-6, "MB"), (float("inf"), 1e-9, "GB"))
+_UNITS = {"c": "°C", "mhz": "MHz", "percent": "%"}
 _GRAM_STEPS = ((1.0, 1e3, "mgCO2e"), (1e3, 1.0, "gCO2e"), (float("inf"), 1e-3, "kgCO2e"))
 
 
@@ -67,8 +71,22 @@ def _three(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".") if "e" in text else text
 
 
-def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Iterable[str] = ()) -> str:
-    """The run note: a Markdown table that MLflow shows in the overview of the run."""
+def note(
+    footprint: RunFootprint,
+    phases: Iterable[PhaseRow] = (),
+    findings: Iterable[str] = (),
+    beside: Iterable[FactRow] = (),
+    nodes: Iterable[tuple[str, RunFootprint]] = (),
+) -> str:
+    """The run note: a Markdown table that MLflow shows in the overview of the run.
+
+    Args:
+        footprint: Of the whole run.
+        phases: Its phases, where they are known.
+        findings: What is wrong with it, in words.
+        beside: What stood beside power.
+        nodes: Name and figures of each machine, where there are several.
+    """
     rows = [
         ("Energy", _energy_text(footprint)),
         *_component_rows(footprint),
@@ -85,6 +103,8 @@ def note(footprint: RunFootprint, phases: Iterable[PhaseRow] = (), findings: Ite
     lines = [f"{_headline(footprint)} {NOTE_START}", "", _row("What", "Figure"), "| --- | --- |"]
     lines += [_row(name, _cell(text)) for name, text in rows]
     lines += _phase_table(tuple(phases))
+    lines += _beside_table(beside)
+    lines += _node_table(tuple(nodes))
     lines += [f"\n> {_cell(text)}" for text in findings]
     return "\n".join([*lines, NOTE_END])
 
@@ -189,6 +209,46 @@ def _phase_table(phases: tuple[PhaseRow, ...]) -> list[str]:
         )
         for row in phases
     ]
+    return lines
+
+
+def _beside_table(rows: Iterable[FactRow]) -> list[str]:
+    """A line per device; of clocks of groups of cores, and of fans, there are too many for one each."""
+    texts: dict[str, list[str]] = {}
+    for row in rows:
+        family = row.source.partition(":")[0]
+        if ":policy" not in row.source and family != "fan":
+            texts.setdefault(row.source, []).append(_fact_text(row))
+    if not texts:
+        return []
+    lines = ["", _row("Device", "Beside power"), "| --- | --- |"]
+    return [*lines, *(_row(_cell(source), _cell(", ".join(told))) for source, told in texts.items())]
+
+
+def _fact_text(row: FactRow) -> str:
+    """For example `temperature 61 °C (45 to 70)`, `read 1.2 GB`, `limited by power 12 s of 60 s`."""
+    *words, unit = row.what.split("_")
+    if row.limited_s is not None:
+        return f"{' '.join((*words, unit))} {row.limited_s:.0f} s of {row.time_s:.0f} s"
+    if row.total is not None and unit == "bytes":
+        factor, size = next(((f, u) for limit, f, u in _BYTE_STEPS if row.total < limit), _BYTE_STEPS[-1][1:])
+        return f"{' '.join(words)} {_three(row.total * factor)} {size}"
+    if row.total is not None:
+        return f"{' '.join(words)} {row.total:.0f} times"
+    low, mean, high = (_three(value or 0.0) for value in (row.low, row.mean, row.high))
+    return f"{' '.join(words)} {mean} {_UNITS.get(unit, unit)} ({low} to {high})"
+
+
+def _node_table(nodes: tuple[tuple[str, RunFootprint], ...]) -> list[str]:
+    if not nodes:
+        return []
+    lines = ["", _row("Node", "Time", "Energy", "CO2e", "Verdict"), "| --- | --- | --- | --- | --- |"]
+    for name, own in nodes[:_NODES]:
+        energy = _only(own.energy_kwh, describe_energy) if own.energy_kwh is not None else "nothing was read"
+        grams = _only(own.emissions_gco2e, describe_grams) if own.emissions_gco2e is not None else "unknown"
+        lines.append(_row(_cell(name), f"{own.duration_s or 0:.1f} s", energy, grams, own.verdict))
+    if len(nodes) > _NODES:
+        lines.append(f"\n{len(nodes) - _NODES} more are in `carbon/nodes.json`.")
     return lines
 
 

@@ -44,7 +44,7 @@ class GridProvider(Protocol):
 
     @property
     def scope(self) -> str:
-        """`direct` or `life cycle`."""
+        """`direct`, `life cycle` or `not stated`."""
 
     @property
     def signal(self) -> str:

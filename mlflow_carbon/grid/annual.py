@@ -203,6 +203,7 @@ def _world(tables: Tables | None, notes: list[str]) -> _Figure:
         high=max(high, value),
         origin="world average, IEA 2019",
         file=_SOURCES,
+        scope="not stated",
     )
 
 

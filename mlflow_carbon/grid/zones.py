@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import ZoneError
+from mlflow_carbon.zone_ids import TABLES, WORLD, normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from mlflow_carbon.settings import Settings
 
 __all__ = ["CLOUD_VARIABLES", "WORLD", "Zone", "ZoneFacts", "check", "facts", "known", "resolve"]
-
-WORLD = "WORLD"
-"""Id of the zone of a machine whose place is not known."""
-
-_TABLES = Path(__file__).parent / "tables"
 
 CLOUD_VARIABLES = (
     ("AWS_REGION", "aws"),
@@ -117,7 +113,7 @@ def check(zone_id: str) -> str:
     Raises:
         ZoneError: If nobody knows it; the message offers near names.
     """
-    wanted = zone_id.strip().upper().replace("_", "-")
+    wanted = normal(zone_id)
     if wanted in known():
         return wanted
     canonical = _aliases().get(wanted)
@@ -173,7 +169,7 @@ def _zone_name(text: str) -> str:
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    with (_TABLES / name).open(encoding="utf-8", newline="") as file:
+    with (TABLES / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

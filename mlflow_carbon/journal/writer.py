@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.journal.folder import SUFFIX, plain
 from mlflow_carbon.journal.record import encode, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Journal"]
@@ -45,23 +46,34 @@ class Journal:
             _logger.warning("%s (now %s)", self.trouble, folder)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one record with one system call."""
+        """Write one record."""
+        self.append_all([(kind, fields)])
+
+    def append_all(self, records: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Write records, kind and fields of each, with one system call."""
         with self._lock:
-            try:
-                line = encode({"seq": self._seq, "kind": kind, **fields})
-            except (TypeError, ValueError) as error:
-                self.trouble = f"a {kind} record is no JSON and was left out: {error}"
-                return
-            self._seq += 1
-            if self._fd is not None and not self._spill:
-                try:
-                    _write_all(self._fd, line)
-                except OSError as error:
-                    self.trouble = f"the journal cannot be written: {_reason(error)}"
-                else:
-                    return
-            if len(self._spill) < _SPILL_LIMIT:
-                self._spill.append(line)
+            lines = [line for kind, fields in records if (line := self._line(kind, fields))]
+            taken = self._write(lines) if self._fd is not None and not self._spill else 0
+            self._spill += lines[taken : taken + max(0, _SPILL_LIMIT - len(self._spill))]
+
+    def _line(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        try:
+            line = encode({"seq": self._seq, "kind": kind, **fields})
+        except (TypeError, ValueError) as error:
+            self.trouble = f"a {kind} record is no JSON and was left out: {error}"
+            return b""
+        self._seq += 1
+        return line
+
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Write lines; how many of them the disk took in full."""
+        written, everything = 0, b"".join(lines)
+        try:
+            while self._fd is not None and written < len(everything):
+                written += os.write(self._fd, everything[written:])
+        except OSError as error:
+            self.trouble = f"the journal cannot be written: {_reason(error)}"
+        return sum(end <= written for end in accumulate(map(len, lines)))
 
     def sync(self) -> None:
         """Ask the disk to keep what was written (a power cut loses what came after the last sync)."""
@@ -128,8 +140,3 @@ def _create(folder: Path, stem: str) -> tuple[Path, int]:
 
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
-
-
-def _write_all(fd: int, line: bytes) -> None:
-    while line:
-        line = line[os.write(fd, line) :]

@@ -26,6 +26,7 @@ TAGS = (
     "carbon.verdict",
     "carbon.schema",
     "carbon.shared",
+    "carbon.nodes",
     "carbon.grid.zone",
     "carbon.grid.provider",
     "carbon.grid.kind",

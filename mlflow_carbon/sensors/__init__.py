@@ -1,8 +1,11 @@
-"""Sensors: where readings come from. One file and one entry in `PROBES` per source.
+"""Sensors: where readings come from. One file and one entry in a tuple of probes per source.
 
 A probe looks for its source and returns its `Sensor`s or the reason why there is none. It imports its
 vendor library inside and takes every path and environment it needs from the `Site`. Sensors of other
 packages arrive through the entry point group `mlflow_carbon.sensors`: each entry is a `Probe`.
+
+Counters are looked for first, and each is read as soon as it is found: beside a training that computes, every
+import takes 30 ms and all of them seconds, and what a counter has counted before it is read is lost.
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.core.series import Basis, Component
-from mlflow_carbon.sensors import amd, apple, host_facts, hwmon, ipmi, modelled, nvml, rapl, wall_meter
+from mlflow_carbon.core.series import Component, Kind
+from mlflow_carbon.sensors import choice
 from mlflow_carbon.sensors.contract import (
     Absence,
     Clock,
@@ -25,47 +30,71 @@ from mlflow_carbon.sensors.contract import (
     Probe,
     Sensor,
     Site,
+    Start,
     explain,
 )
-from mlflow_carbon.sensors.cpu_table import table_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import EntryPoint
 
-    from mlflow_carbon.core.series import Channel
-    from mlflow_carbon.cpu_time import Baseline
+    from mlflow_carbon.core.series import Channel, Sample
     from mlflow_carbon.settings import Settings
 
 __all__ = [
-    "PROBES",
+    "COUNTERS",
+    "METERS",
+    "MODELS",
     "UNTRIED",
     "Absence",
     "Clock",
     "Discovery",
     "Found",
+    "Lazily",
     "Observer",
     "Probe",
     "Sensor",
     "Site",
+    "Start",
     "discover",
     "findings",
     "observe",
-    "table_record",
 ]
 
-PROBES: tuple[Probe, ...] = (
-    nvml.probe,
-    amd.probe,
-    rapl.probe,
-    apple.probe,
-    hwmon.probe,
-    ipmi.probe,
-    wall_meter.probe,
-    modelled.probe_cpu,
-    modelled.probe_ram,
-    host_facts.probe,
+
+@dataclass(frozen=True, slots=True)
+class Lazily:
+    """A probe of this package whose module is imported when it is asked."""
+
+    module: str
+    name: str = "probe"
+
+    def __call__(self, site: Site) -> Found:
+        """Ask it."""
+        probe: Probe = getattr(import_module(f"{__package__}.{self.module}"), self.name)
+        return probe(site)
+
+
+COUNTERS: tuple[Probe, ...] = (Lazily("rapl"), Lazily("nvml"))
+"""Looked for first: what they count until they are read is lost."""
+
+METERS: tuple[Probe, ...] = (
+    Lazily("amd"),
+    Lazily("apple"),
+    Lazily("hwmon"),
+    Lazily("ipmi"),
+    Lazily("wall_meter"),
+    Lazily("host_facts"),
 )
+"""Looked for next, before the sensors of other packages."""
+
+MODELS: Mapping[Component, Probe] = MappingProxyType(
+    {
+        Component.CPU: Lazily("modelled", "probe_cpu"),
+        Component.DRAM: Lazily("modelled", "probe_ram"),
+    }
+)
+"""For what nothing measures."""
 
 UNTRIED = frozenset({"nvml", "amd", "rapl", "apple", "hwmon", "ipmi", "wall"})
 """Sensors that their makers have driven through simulated devices only, never on hardware."""
@@ -82,12 +111,14 @@ class Discovery:
         absences: What is missing, and what would help.
         channels: The channels that count. A sensor may read others besides: leave their samples out.
         observers: What can be recorded beside power; whoever gets them closes them.
+        first: Readings of counters and powers, each taken as soon as its sensor was found.
     """
 
     sensors: tuple[Sensor, ...]
     absences: tuple[Absence, ...]
     channels: tuple[Channel, ...]
     observers: tuple[Observer, ...] = ()
+    first: tuple[Sample, ...] = ()
 
 
 def discover(
@@ -96,7 +127,7 @@ def discover(
     root: Path = Path("/"),
     env: Mapping[str, str] | None = None,
     plugins: Iterable[EntryPoint] | None = None,
-    baseline: Baseline | None = None,
+    start: Start | None = None,
 ) -> Discovery:
     """Ask every probe, and choose what counts. Never raises: a probe that does becomes an absence.
 
@@ -105,22 +136,48 @@ def discover(
         root: Root of the file system.
         env: Environment; the process's own where not given.
         plugins: Entry points of sensors from other packages; those installed where not given.
-        baseline: CPU time when measuring began.
+        start: What began with this: each meter is read as soon as it is found. None: nothing is read.
     """
-    site = Site(settings=settings, root=root, env=os.environ if env is None else env, baseline=baseline)
-    # Plugins come first: who installs one wants it used.
-    found = _joined(
-        _guarded("plugins", partial(_plugged, site, plugins)),
-        *(_guarded(probe.__module__, partial(probe, site)) for probe in PROBES),
+    site = Site(
+        settings=settings,
+        root=root,
+        env=os.environ if env is None else env,
+        baseline=start.baseline if start is not None else None,
     )
-    distinct = _distinct(found.sensors)
-    channels = _counted(distinct, found.covers)
-    used = tuple(s for s in distinct if any(c in channels for c in s.channels))
+    found, first = _found(site, plugins, start)
+    sensors = choice.distinct(found.sensors)
+    channels = choice.counted(sensors, found.covers)
+    used = tuple(s for s in sensors if any(c in channels for c in s.channels))
     for sensor in found.sensors:
         if not any(sensor is kept for kept in used):
             with suppress(Exception):  # Of no use any more; not even its failure is.
                 sensor.close()
-    return Discovery(sensors=used, absences=found.absences, channels=channels, observers=found.observers)
+    return Discovery(
+        sensors=used, absences=found.absences, channels=channels, observers=found.observers, first=first
+    )
+
+
+def _found(
+    site: Site, plugins: Iterable[EntryPoint] | None, start: Start | None
+) -> tuple[Found, tuple[Sample, ...]]:
+    """What there is, in the order in which it is chosen, and first readings; models of what has no meter."""
+    first: list[Sample] = []
+
+    def ask(probe: Probe, name: str = "") -> Found:
+        found = _guarded(name or getattr(probe, "module", probe.__module__), partial(probe, site))
+        if start is not None:
+            first.extend(_first_readings(found, start.clock))
+        return found
+
+    counters = [ask(probe) for probe in COUNTERS]
+    if start is not None:
+        start.counters_read()
+    meters = [ask(probe) for probe in METERS]
+    # Plugins are chosen first: who installs one wants it used.
+    found = _joined(ask(partial(_plugged, plugins=plugins), "plugins"), *counters, *meters)
+    measured = choice.measured(found)
+    models = [ask(probe) for component, probe in MODELS.items() if component not in measured]
+    return _joined(found, *models), tuple(first)
 
 
 def findings(sensors: Iterable[Sensor]) -> tuple[str, ...]:
@@ -131,6 +188,14 @@ def findings(sensors: Iterable[Sensor]) -> tuple[str, ...]:
 def observe(observers: Iterable[Observer]) -> dict[str, float]:
     """What stands beside power now, by name. Costs a few hundred microseconds: not for every tick."""
     return {name: value for observer in observers for name, value in observer.observe().items()}
+
+
+def _first_readings(found: Found, clock: Clock) -> Iterable[Sample]:
+    """A reading of what counts or shows power; a mean begins with its baseline, or with its own reading."""
+    for sensor in found.sensors:
+        with suppress(Exception):  # Whatever is wrong will be so at the next reading too, and is told then.
+            if any(channel.kind is not Kind.MEAN for channel in sensor.channels):
+                yield from sensor.read(clock)
 
 
 def _plugged(site: Site, plugins: Iterable[EntryPoint] | None) -> Found:
@@ -166,32 +231,3 @@ def _joined(*found: Found) -> Found:
         covers=frozenset(component for each in found for component in each.covers),
         observers=tuple(observer for each in found for observer in each.observers),
     )
-
-
-def _distinct(sensors: Iterable[Sensor]) -> tuple[Sensor, ...]:
-    """The sensors whose channels no earlier one has."""
-    taken: set[str] = set()
-    distinct = []
-    for sensor in sensors:
-        ids = {channel.id for channel in sensor.channels}
-        if not ids & taken:
-            distinct.append(sensor)
-            taken |= ids
-    return tuple(distinct)
-
-
-def _counted(sensors: Sequence[Sensor], covered: frozenset[Component]) -> tuple[Channel, ...]:
-    """The channels that count: of each component the measured ones, or else the modelled ones.
-
-    A sensor that measures one GPU and models another keeps both. CPU and memory exist once, so that only
-    the first sensor that has them counts; GPUs add up. What a channel of another component covers already
-    counts nowhere else.
-    """
-    counted: list[Channel] = []
-    for component in (c for c in Component if c not in covered):
-        offers = [(s, c) for s in sensors for c in s.channels if c.component is component]
-        meters = [s for s, c in offers if c.basis is not Basis.MODELLED]
-        offers = [(s, c) for s, c in offers if any(s is meter for meter in meters)] or offers
-        once = component in {Component.CPU, Component.DRAM}
-        counted += [c for s, c in offers if not once or s is offers[0][0]]
-    return tuple(counted)

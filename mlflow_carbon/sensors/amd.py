@@ -202,7 +202,7 @@ def _choose(
             "else check `amd-smi metric --power --energy`",
         )
     often = period_s <= _OFTEN_S
-    low, high = (0.95, 1.05) if counts else (0.9, 1.1) if often else (0.85, 1.15)
+    low, high = (0.95, 1.05) if counts else (0.9, 1.1)  # nobody states the accuracy of its power
     source = _COUNTER if counts else f"{_POWER}; no energy counter that agrees with it"
     channel = Channel(
         id=f"amd:{gpu.number}",

@@ -26,6 +26,7 @@ __all__ = [
     "Probe",
     "Sensor",
     "Site",
+    "Start",
     "Values",
     "explain",
     "take",
@@ -72,7 +73,10 @@ class Observer(Protocol):
     """A source of what stands beside power: temperatures, clocks, bytes moved. None of it is energy."""
 
     def observe(self) -> dict[str, float]:
-        """Values by name, `<source>/<what>_<unit>`. What cannot be read is left out; it never raises."""
+        """Values by name, `<source>/<what>_<unit>`. What cannot be read is left out; it never raises.
+
+        The name tells how a run sums them up: see `core.beside`.
+        """
 
     def close(self) -> None:
         """Release handles. Safe to call twice."""
@@ -93,6 +97,21 @@ class Site:
     root: Path
     env: Mapping[str, str]
     baseline: Baseline | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The start of measuring, where sensors are looked for because of one.
+
+    Attributes:
+        clock: Stamps first readings.
+        baseline: CPU time at the start.
+        counters_read: Called once the usual counters have been read for the first time, or are not there.
+    """
+
+    clock: Clock
+    baseline: Baseline | None
+    counters_read: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,9 +46,11 @@ class _Meter:
         product = 1
         for file in self.files:
             product *= int(file.read_text(encoding="ascii"))
-        if product < 0:
-            raise ValueError(f"expected a power of at least 0, got {product}")
-        return product // 1000
+        # What it is the whole of runs this: it draws something, and a meter that says 0 does not know.
+        power_mw = product // 1000
+        if power_mw <= 0:
+            raise ValueError(f"expected a power of at least 1 mW, got {product} uW")
+        return power_mw
 
 
 def probe(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
 from mlflow_carbon.sensors.contract import Absence, Found, explain
-from mlflow_carbon.sensors.crosscheck import CrossCheck
+from mlflow_carbon.sensors.crosscheck import CrossCheck, StillCheck
 from mlflow_carbon.sensors.cuda import Visible, visible
 from mlflow_carbon.sensors.nvml_boards import CHECK, Board, boards
 from mlflow_carbon.sensors.nvml_facts import NvmlObserver
@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NvmlSensor", "probe"]
 
+_LOW, _HIGH = 0.95, 1.05
+"""What a board errs by in proportion, counter and power alike: they come from one sensor (arXiv 2312.02741).
+
+What reading at moments leaves open is computed from the readings (decision 14).
+"""
 _DRIVER = "libnvidia-ml.so.1"
 _POWER_MAX_W = 2000.0
 _OVERSHOOT = 1.5  # Boards exceed their limit for milliseconds, and counters refresh late.
+_RATES_NS = (
+    900_000_000  # The driver averages utilisation over up to a second, so asking sooner tells nothing.
+)
 _PPM_PER_PERCENT = 10_000
 _SLICE_LOW = 0.1  # An idle slice of a busy GPU still draws its part of the idle power, about a tenth.
 
@@ -47,6 +55,7 @@ class _Gpu(NamedTuple):
     handle: Any
     covers: bool
     check: CrossCheck | None
+    still: StillCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +75,20 @@ class NvmlSensor:
         self._library = library
         self._gpus = gpus
         self._is_open = True
+        self._rates_at_ns = 0
 
     def read(self, clock: Clock) -> tuple[Sample, ...]:
-        """The readings of each GPU, with its utilisation where the driver tells it."""
-        return tuple(sample for gpu in self._gpus for sample in self._read(gpu, clock))
+        """The readings of each GPU, about once a second with its utilisation where the driver tells it."""
+        now_ns = clock.monotonic_ns()
+        is_due = now_ns >= self._rates_at_ns
+        if is_due:
+            self._rates_at_ns = now_ns + _RATES_NS
+        return tuple(sample for gpu in self._gpus for sample in self._read(gpu, clock, rates=is_due))
 
     def findings(self) -> tuple[str, ...]:
-        """Counters that do not agree with the power of the same GPU."""
-        return tuple(gpu.check.finding for gpu in self._gpus if gpu.check and gpu.check.finding)
+        """Counters that do not agree with the power of the same GPU, and powers that do not with its load."""
+        checks = (check for gpu in self._gpus for check in (gpu.check, gpu.still) if check is not None)
+        return tuple(check.finding for check in checks if check.finding)
 
     def close(self) -> None:
         """Give the driver back; it counts its users, so others are not disturbed."""
@@ -81,18 +96,22 @@ class NvmlSensor:
             self._is_open = False
             ask(self._library, self._library.nvmlShutdown)
 
-    def _read(self, gpu: _Gpu, clock: Clock) -> tuple[Sample, ...]:
-        *older, sample = gpu.way.read(gpu.channel.id, clock)
-        if sample.error is not None:
-            return (*older, sample)
+    def _read(self, gpu: _Gpu, clock: Clock, *, rates: bool) -> tuple[Sample, ...]:
+        readings = gpu.way.read(gpu.channel.id, clock)
+        if not readings or readings[-1].error is not None:
+            return readings
+        *older, sample = readings
         # Asked for after the reading, so that it does not blur the reading's time.
         if gpu.check is not None and not gpu.check.is_done and sample.energy_uj is not None:
             power_mw = ask(self._library, self._library.nvmlDeviceGetPowerUsage, gpu.handle)
-            if power_mw is not None:
+            if power_mw:
                 gpu.check.add(sample.t_mono_ns, sample.energy_uj, power_mw)
-        rates = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
-        if rates is not None:
-            sample = replace(sample, util_ppm=rates.gpu * _PPM_PER_PERCENT)
+        if rates:
+            told = ask(self._library, self._library.nvmlDeviceGetUtilizationRates, gpu.handle)
+            if told is not None:
+                sample = replace(sample, util_ppm=told.gpu * _PPM_PER_PERCENT)
+                if sample.power_mw is not None:
+                    gpu.still.add(sample.t_mono_ns, sample.power_mw, told.gpu * _PPM_PER_PERCENT)
         return (*older, sample)
 
 
@@ -218,7 +237,8 @@ def _gpu(library: Any, wanted: _Wanted, period_s: float) -> _Gpu | Absence:
         channel = _of_slices(channel, *share)
     # Of a module the power is that of the GPU alone, and of a slice only the energy is cut down.
     check = CrossCheck(channel.id) if by_counter and not covers and share is None else None
-    return _Gpu(channel=channel, way=way, handle=board.handle, covers=covers, check=check)
+    still = StillCheck(channel.id)
+    return _Gpu(channel=channel, way=way, handle=board.handle, covers=covers, check=check, still=still)
 
 
 def _channel(library: Any, board: Board, way: Way, caveat: str) -> Channel:
@@ -231,8 +251,8 @@ def _channel(library: Any, board: Board, way: Way, caveat: str) -> Channel:
         kind=way.kind,
         basis=Basis.MEASURED,
         quality=way.quality,
-        low_ratio=way.range_ratio[0],
-        high_ratio=way.range_ratio[1],
+        low_ratio=_LOW,
+        high_ratio=_HIGH,
         power_max_w=_OVERSHOOT * limit_mw / 1000 if limit_mw and not board.is_module else _POWER_MAX_W,
         source=way.source + caveat,
     )

@@ -5,6 +5,8 @@
    the other, depending on the architecture. Below 2 Hz the mean comes first, since it sees all of the time.
 3. The driver's buffer of power samples with their times.
 4. `nvmlDeviceGetPowerUsage`, whatever it means.
+
+No GPU draws nothing: a power of 0 mW is a driver that does not know, and a failed read.
 """
 
 from __future__ import annotations
@@ -28,11 +30,6 @@ _TOTAL_POWER_SAMPLES = 0  # NVML_TOTAL_POWER_SAMPLES
 _MEAN_FROM_S = 0.5  # with readings this far apart the mean of 1 s misses less than an instantaneous value
 _TEN_HZ_S = 0.1
 
-_COUNTED = (0.95, 1.05)  # decision 6
-_OFTEN = (0.9, 1.1)
-_SELDOM = (0.85, 1.15)
-
-
 Share = tuple[int, int]
 
 
@@ -41,7 +38,6 @@ class Way(NamedTuple):
 
     kind: Kind
     quality: Quality
-    range_ratio: tuple[float, float]
     source: str
     read: Callable[[str, Clock], tuple[Sample, ...]]
 
@@ -83,7 +79,7 @@ def best_way(library: Any, handle: Any, aspect: Aspect) -> Way | str:
     for way, attempt in _ways(library, handle, aspect):
         try:
             attempt()
-        except library.NVMLError as error:
+        except (library.NVMLError, ValueError) as error:
             problems.append(explain(error))
         else:
             return way
@@ -95,20 +91,20 @@ def _ways(library: Any, handle: Any, aspect: Aspect) -> Iterator[tuple[Way, Call
     if not aspect.no_counter:
         energy = partial(_energy, library, handle, aspect.share)
         yield (
-            Way(Kind.COUNTER, Quality.L3, _COUNTED, _SAYS_COUNTER, _single(library, energy)),
+            Way(Kind.COUNTER, Quality.L3, _SAYS_COUNTER, _single(library, energy)),
             energy,
         )
     why = aspect.no_counter or "no energy counter"
-    quality, range_ratio = (Quality.L2, _OFTEN) if aspect.period_s <= _TEN_HZ_S else (Quality.L1, _SELDOM)
+    quality = Quality.L2 if aspect.period_s <= _TEN_HZ_S else Quality.L1
     fields = (_INSTANT, _AVERAGE) if aspect.period_s < _MEAN_FROM_S else (_AVERAGE, _INSTANT)
     for field in fields:
         power = partial(_field_power, library, handle, aspect.share, field)
         source = f"{_SAYS_FIELD[field]}; {why}"
-        yield Way(Kind.GAUGE, quality, range_ratio, source, _single(library, power)), power
+        yield Way(Kind.GAUGE, quality, source, _single(library, power)), power
     buffer = Buffer(library, handle, aspect.share)
-    yield Way(Kind.GAUGE, Quality.L2, _OFTEN, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.look
+    yield Way(Kind.GAUGE, Quality.L2, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.look
     usage = partial(_usage, library, handle, aspect.share)
-    yield Way(Kind.GAUGE, quality, range_ratio, f"{_SAYS_USAGE}; {why}", _single(library, usage)), usage
+    yield Way(Kind.GAUGE, quality, f"{_SAYS_USAGE}; {why}", _single(library, usage)), usage
 
 
 _SAYS_COUNTER = "NVML nvmlDeviceGetTotalEnergyConsumption"
@@ -122,7 +118,7 @@ _SAYS_USAGE = "NVML nvmlDeviceGetPowerUsage; since Ampere, but for GA100, a mean
 
 def _single(library: Any, values: Callable[[], Values]) -> Callable[[str, Clock], tuple[Sample, ...]]:
     def read(channel: str, clock: Clock) -> tuple[Sample, ...]:
-        return (take(channel, clock, values, errors=(library.NVMLError,)),)
+        return (take(channel, clock, values, errors=(library.NVMLError, ValueError)),)
 
     return read
 
@@ -132,11 +128,11 @@ def _energy(library: Any, handle: Any, share: Share) -> Values:
 
 
 def _usage(library: Any, handle: Any, share: Share) -> Values:
-    return Values(power_mw=_part(library.nvmlDeviceGetPowerUsage(handle), share))
+    return Values(power_mw=_part(_drawn(library.nvmlDeviceGetPowerUsage(handle)), share))
 
 
 def _field_power(library: Any, handle: Any, share: Share, field: int) -> Values:
-    return Values(power_mw=_part(_field(library, handle, field), share))
+    return Values(power_mw=_part(_drawn(_field(library, handle, field)), share))
 
 
 def _field(library: Any, handle: Any, field: int, scope: int = 0) -> int:
@@ -146,6 +142,15 @@ def _field(library: Any, handle: Any, field: int, scope: int = 0) -> int:
     if value.nvmlReturn != 0:
         raise library.NVMLError(value.nvmlReturn)
     return int(value.value.uiVal)
+
+
+def _drawn(power_mw: int) -> int:
+    if power_mw == 0:
+        raise ValueError(_NOTHING)
+    return power_mw
+
+
+_NOTHING = "expected a power above 0 mW, got 0: no GPU draws nothing"
 
 
 def _part(value: int, share: Share) -> int:
@@ -181,6 +186,8 @@ class Buffer:
         try:
             found = self.look()
         except self._library.NVMLError as error:
+            if self._seen_us and getattr(error, "value", None) == _NOT_FOUND:
+                return ()  # nothing new yet
             end_ns = clock.monotonic_ns()
             return (
                 Sample(channel=channel, t_mono_ns=end_ns, read_ns=end_ns - start_ns, error=explain(error)),
@@ -189,15 +196,22 @@ class Buffer:
         offset_ns = clock.wall_ns() - end_ns
         new = [s for s in found if _stamp_us(s) > self._seen_us] if self._seen_us else found[-1:]
         self._seen_us = max(self._seen_us, _stamp_us(found[-1]))
-        return tuple(
+        told = [sample for sample in new if sample.sampleValue.uiVal]
+        readings = tuple(
             Sample(
                 channel=channel,
                 t_mono_ns=min(_stamp_us(sample) * 1000 - offset_ns, end_ns),
                 read_ns=end_ns - start_ns,
                 power_mw=_part(sample.sampleValue.uiVal, self._share),
             )
-            for sample in new
+            for sample in told
         )
+        if len(told) == len(new):
+            return readings
+        failed = Sample(
+            channel=channel, t_mono_ns=end_ns, read_ns=end_ns - start_ns, error=f"ValueError: {_NOTHING}"
+        )
+        return (failed, *readings)
 
 
 _NOT_FOUND = 6  # NVML_ERROR_NOT_FOUND

@@ -3,6 +3,7 @@
 Named by the setting `wall_meter`. The file has a header with `time` and one of `power_w` and `energy_wh`;
 `time` is ISO 8601 (UTC where it names no zone) or seconds since 1970. The answer over HTTP is an object with
 `power_w`; a fragment names another field, in watts: `http://meter/rpc/Switch.GetStatus?id=0#apower`.
+0 W is a value here: a laptop may run on its battery, and the meter is no part of the sum.
 """
 
 from __future__ import annotations

@@ -37,6 +37,9 @@ class Sink(Protocol):
     def read_file(self, name: str) -> bytes | None:
         """The content of `carbon/<name>`; None if there is none."""
 
+    def list_files(self, folder: str = "") -> dict[str, int]:
+        """Names and sizes of the files in `carbon/<folder>`."""
+
     def end(self, status: str, t_ms: int | None = None) -> None:
         """End the run, if it still runs, as of a UTC time in milliseconds (None: now)."""
 

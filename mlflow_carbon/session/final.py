@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from mlflow_carbon.core.beside import limited
 from mlflow_carbon.core.report import note
 from mlflow_carbon.core.rules import judge
 from mlflow_carbon.core.totals import combine, count_units
@@ -71,7 +72,8 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     """The footprint of the span itself, with its verdict, and the findings in words."""
     recording = ending.recording
     series = recording.series(ending.end_ns)
-    verdict, findings = judge(series, recording.errors, recording.ticks, ending.troubles)
+    verdict, found = judge(series, recording.errors, recording.ticks, ending.troubles)
+    findings = (*found, *limited(recording.facts()))  # a device held down is slow, its energy is complete
     figures = replace(ending.costing.footprint(series, ending.bill), verdict=verdict)
     if ending.usage is not None:
         figures = replace(
@@ -100,7 +102,7 @@ def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]
     segments = [*earlier, publish.Segment(id=ending.segment_id, footprint=own, samples=samples), *later]
     whole = combine([s.footprint for s in segments])
     snapshot = ending.recording.close(ending.end_ns)
-    phases = ending.recording.phases()
+    phases, beside = ending.recording.phases(), ending.recording.facts()
     # Not before the summary of another segment, whose host's clock may be ahead: the latest is what is shown.
     t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in others), 0)
     facts = {
@@ -116,6 +118,9 @@ def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]
     }
     if phases.rows:
         files["phases.json"] = publish.json_bytes(publish.phases_document(phases))
+    if beside:
+        rows = [row.as_dict() for row in beside]
+        files["facts.json"] = publish.json_bytes({"schema": publish.SCHEMA, "facts": rows})
     if ending.environment is not None:
         files["environment.json"] = publish.json_bytes(ending.environment)
     return [
@@ -127,7 +132,7 @@ def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]
         ),
         Tags(publish.end_tags(whole, ending.troubles, shared=ending.shared)),
         *(File(name, content) for name, content in files.items()),
-        Note(note(whole, phases.rows, findings)),
+        Note(note(whole, phases.rows, findings, beside)),
     ]
 
 

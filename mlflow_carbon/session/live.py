@@ -7,69 +7,33 @@ journal and keeps what is to be published in an outbox; it never talks to a serv
 from __future__ import annotations
 
 import math
-import os
 import threading
-from dataclasses import asdict, dataclass
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon._version import SCHEMA, __version__
 from mlflow_carbon.session.phase_clock import PhaseClock
-from mlflow_carbon.session.records import channel_record, tick_record
+from mlflow_carbon.session.records import channel_record
+from mlflow_carbon.session.spec import Began, Ended, RunSpec, Taken, header, segment_id
 from mlflow_carbon.session.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator
 
-    from mlflow_carbon.core.phases import Tail
     from mlflow_carbon.core.recording import Recording, Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries, Tick
     from mlflow_carbon.journal import Journal
     from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Began", "Ended", "RunSpec", "Session"]
+__all__ = ["RunSpec", "Session"]
 
 
+_TOGETHER_NS = 500_000_000
+"""Readings this close are recorded together: each time, code that has gone cold costs five times as much."""
 _TROUBLES, _TROUBLE_CHARS = 20, 300
 _NOTHING = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
-    """What is measured.
-
-    Attributes:
-        run_id: MLflow run id, or any other name.
-        tracking_uri: Where the run lives, without user info; empty without MLflow.
-        parent_run_id: The run around it, if any: parents and children do not count as sharing.
-        resumed: Whether the run may have figures from before.
-        stored: Whether figures go to MLflow.
-    """
-
-    run_id: str
-    tracking_uri: str = ""
-    parent_run_id: str | None = None
-    resumed: bool = False
-    stored: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Began:
-    """The start of a span: both clocks and the CPU time used before it."""
-
-    mono_ns: int
-    wall_ns: int
-    cpu: Usage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """The end of a span: monotonic time, status of the run and the CPU time used in it."""
-
-    mono_ns: int
-    status: str
-    usage: Usage
 
 
 class Session:
@@ -114,19 +78,20 @@ class Session:
         self._counting = threading.Lock()
         self._snapshots: list[Snapshot] = []
         self._marks: list[StepMark] = []
-        self._early: list[tuple[int, int]] = []
+        self._pending: deque[Taken | tuple[int, int]] = deque()  # readings and marks (time, step)
+        self._record_at_ns = 0
 
     def start(self) -> None:
         """Begin the span now. Writes the journal's header; the readings follow from the sampler."""
         self.began = Began(
             mono_ns=self._clock.monotonic_ns(), wall_ns=self._clock.wall_ns(), cpu=self._cpu_times()
         )
-        self.journal.append("header", **_header(self.spec, self.settings, self.began))
+        self.journal.append("header", **header(self.spec, self.settings, self.began))
 
     @property
     def segment_id(self) -> str:
         """Start time and process: unique among the segments of a run."""
-        return _segment_id(self.began)
+        return segment_id(self.began)
 
     @property
     def start_ns(self) -> int:
@@ -155,32 +120,32 @@ class Session:
         """Take one pass of the sampler (in its thread)."""
         if self.measured.is_set():
             return
-        with self._lock:
-            if self.recording is None:
+        if self.recording is None:
+            with self._lock:
                 self._open(discovery)
-            upto_ns = min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns)
-            phases_ns, tail = self.phases.since_last(upto_ns), self.phases.tail(upto_ns)
-            record = tick_record(tick)
-            if phases_ns or tail != []:  # ns since the last tick, entries so far, `core.phases.Tail`
-                record |= {"ph": phases_ns, "pe": self.phases.entries(), "pt": tail}
-            if self.units:
-                record["u"] = dict(self.units)  # functional units so far
-            self.journal.append("tick", **record)
-            self._fold(tick, phases_ns, tail)
+        upto_ns = min(tick.t_mono_ns, self.end_ns or tick.t_mono_ns)
+        self._pending.append(
+            Taken(
+                tick=tick,
+                phases_ns=self.phases.since_last(upto_ns),
+                entries=self.phases.entries(),
+                tail=self.phases.tail(upto_ns),
+                units=dict(self.units),
+            )
+        )
         ended = self.ended
-        if ended is not None and tick.t_mono_ns >= ended.mono_ns:
+        is_last = ended is not None and tick.t_mono_ns >= ended.mono_ns
+        if is_last or tick.t_mono_ns >= self._record_at_ns:
+            self._record_at_ns = tick.t_mono_ns + _TOGETHER_NS
+            with self._lock:
+                self._record()
+        if ended is not None and is_last:
             self._ask(discovery)
             self._seal(ended)
 
     def mark(self, step: int) -> None:
-        """Note that the training has reached `step`."""
-        with self._lock:  # records stand in the journal in the order in which they are folded
-            t_ns = self._clock.monotonic_ns()
-            self.journal.append("step", t=t_ns, step=step)
-            if self.recording is not None:
-                self.recording.mark(t_ns, step)
-            else:
-                self._early.append((t_ns, step))
+        """Note that the training has reached `step`. Waits for nobody: the next reading records it."""
+        self._pending.append((self._clock.monotonic_ns(), step))
 
     def count(self, unit: str, amount: float) -> None:
         """Add functional units, from any thread; the first unit named is the one that counts.
@@ -214,18 +179,23 @@ class Session:
     def take(self) -> tuple[list[Snapshot], list[StepMark], int]:
         """What is to be published since the last call, and the reading up to which this is all."""
         with self._lock:
+            self._record()
             snapshots, self._snapshots = self._snapshots, []
             marks, self._marks = self._marks, []
             upto_ns = self.recording.last_ns if self.recording is not None else self.start_ns
         return snapshots, marks, upto_ns
 
-    def still(self) -> AbstractContextManager[bool]:
-        """While entered, no tick changes the recording."""
-        return self._lock
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """While entered, no tick changes the recording, which has all readings so far."""
+        with self._lock:
+            self._record()
+            yield
 
     def series(self) -> EnergySeries | None:
         """Energy so far; None before the first reading."""
         with self._lock:
+            self._record()
             return self.recording.series(self.end_ns) if self.recording is not None else None
 
     def _open(self, discovery: Discovery) -> None:
@@ -237,8 +207,6 @@ class Session:
             wall_offset_ns=self.began.wall_ns - self.began.mono_ns,
             period_s=self.settings.period_s,
         )
-        for t_ns, step in self._early:
-            self.recording.mark(t_ns, step)
         self.absences = tuple(asdict(absence) for absence in discovery.absences)
         self.journal.append(
             "channels",
@@ -246,11 +214,25 @@ class Session:
             absences=list(self.absences),
         )
 
-    def _fold(self, tick: Tick, phases_ns: dict[str, int], tail: Tail | None) -> None:
+    def _record(self) -> None:
+        """Journal and fold what waits, in its order. The lock is held."""
         if self.recording is None:
             return
-        self.recording.count_entries(self.phases.entries())
-        snapshot, marks = self.recording.add(tick, phases_ns, tail=tail, end_ns=self.end_ns)
+        records: list[tuple[str, dict[str, Any]]] = []
+        while self._pending:
+            taken = self._pending.popleft()
+            if isinstance(taken, Taken):
+                records.append(("tick", taken.record()))
+                self._fold(self.recording, taken)
+            else:
+                t_ns, step = taken
+                records.append(("step", {"t": t_ns, "step": step}))
+                self.recording.mark(t_ns, step)
+        self.journal.append_all(records)
+
+    def _fold(self, recording: Recording, taken: Taken) -> None:
+        recording.count_entries(taken.entries)
+        snapshot, marks = recording.add(taken.tick, taken.phases_ns, tail=taken.tail, end_ns=self.end_ns)
         if snapshot is not None:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)
@@ -272,22 +254,3 @@ class Session:
             troubles=self.troubles,
         )
         self.measured.set()
-
-
-def _segment_id(began: Began) -> str:
-    return f"{began.wall_ns // 1_000_000}-{os.getpid()}"
-
-
-def _header(spec: RunSpec, settings: Settings, began: Began) -> dict[str, Any]:
-    """The first record of a journal: all that `recover` needs to know besides the readings."""
-    return {
-        "schema": SCHEMA,
-        "plugin": __version__,
-        **asdict(spec),
-        "pid": os.getpid(),
-        "segment_id": _segment_id(began),
-        "start_mono_ns": began.mono_ns,
-        "start_wall_ns": began.wall_ns,
-        "period_s": settings.period_s,
-        "detail": settings.detail,
-    }

@@ -21,6 +21,7 @@ from mlflow_carbon.sampler import Sampler
 from mlflow_carbon.session import exits, machines
 from mlflow_carbon.session.desk import Desk
 from mlflow_carbon.session.live import RunSpec, Session
+from mlflow_carbon.session.peers import Peers
 from mlflow_carbon.session.usage import used
 from mlflow_carbon.worker import Worker
 
@@ -38,6 +39,8 @@ _logger = logging.getLogger(__name__)
 
 OWNER_VARIABLE = "MLFLOW_CARBON_OWNER"
 EXIT_S = 10.0
+_FIRST_S = 0.05  # at most, and once: what the first run waits for the first reading of counters
+_TICK_S = 1.0  # at most: what storing waits for the first reading
 
 _METERS: dict[int, Meter] = {}
 _ACTIVE: ContextVar[tuple[Session, ...]] = ContextVar("mlflow_carbon_active", default=())
@@ -61,6 +64,7 @@ class Meter:
         )
         self.worker = Worker()
         self.keeper = Worker("mlflow-carbon-keeper")
+        self.peers = Peers(self.worker)
         self._surroundings = surroundings
         self._lock = threading.Lock()
         self._desks: dict[str, Desk] = {}
@@ -85,12 +89,13 @@ class Meter:
                 settings,
                 journal=journal,
                 clock=self._surroundings.clock,
-                cpu_times=lambda: used(self._cpu_ns()),
+                cpu_times=lambda: used(sum(t.cpu_ns for t in (self.sampler, self.worker, self.keeper))),
             )
-            desk = Desk(session, sink, surroundings=self._surroundings, worker=self.worker)
+            view = self.peers.view(session, sink)
+            desk = Desk(session, view, surroundings=self._surroundings, worker=self.worker)
             session.start()  # before anybody can find it: the header is the first record
             self._desks[spec.run_id] = desk
-        incomplete = machines.finding(os.environ)
+        incomplete = machines.finding(os.environ) if spec.node is None else None
         if incomplete is not None:
             session.trouble(incomplete)
         if session.journal.trouble:
@@ -99,10 +104,14 @@ class Meter:
                 session.journal.trouble,
             )
         self.sampler.subscribe(session)
+        # What storing imports would be in the way of the first reading.
+        self.worker.submit(lambda: self.sampler.wait_for_tick(session.start_ns, _TICK_S))
         self.worker.submit(desk.begin)
         self.keeper.submit(lambda: desk.keep(self.keeper))
         _ACTIVE.set((*_alive(_ACTIVE.get()), session))
         _claim(self._desks)
+        # Beside a thread that computes, finding the counters takes forty times as long as while it waits.
+        self._surroundings.counters_read.wait(_FIRST_S)
         return session
 
     def stop(self, run_id: str, status: str, *, end_run: bool = False) -> Session | None:
@@ -179,14 +188,12 @@ class Meter:
         for session in (*(desk.session for desk in self._desks.values()), *self._ending):
             session.journal.forget()
 
-    def _cpu_ns(self) -> int:
-        return self.sampler.cpu_ns + self.worker.cpu_ns + self.keeper.cpu_ns
-
     def _finish(self, desk: Desk, end_status: str) -> None:
         try:
             desk.finish(end_status)
         finally:
             self.sampler.unsubscribe(desk.session)
+            self.peers.watch(desk.session)
 
 
 def current() -> Meter | None:
@@ -261,13 +268,18 @@ def _at_end_of_main(pid: int) -> None:
     if others:  # they may train for hours: only what has ended is stored, and the time of the exit is not yet
         meter.flush(EXIT_S)
     else:
-        meter.stop_all("", meter.patience_s())
+        _stop(meter)
 
 
 def _at_exit(pid: int) -> None:
     meter = _METERS.get(pid)
     if meter is not None and pid == os.getpid():
-        meter.stop_all("", meter.patience_s())
+        _stop(meter)
+
+
+def _stop(meter: Meter) -> None:
+    meter.stop_all("", meter.patience_s())
+    meter.peers.wait(meter.patience_s())
 
 
 def _after_fork() -> None:

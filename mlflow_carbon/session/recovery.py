@@ -9,6 +9,8 @@ from mlflow_carbon import journal as journals
 from mlflow_carbon.errors import JournalError, RefusedError, StoreError
 from mlflow_carbon.session import final, publish
 from mlflow_carbon.session.delivery import Delivery, End, Points, Tags, deliver
+from mlflow_carbon.session.machines import Node
+from mlflow_carbon.session.node_sink import node_view
 from mlflow_carbon.session.past import Past, read_past
 from mlflow_carbon.session.replay import Replay, replay, survey
 
@@ -67,7 +69,12 @@ def recover(
         if not state.header.get("stored", True):
             path.unlink(missing_ok=True)
             return Recovered(path=path, run_id=run_id, outcome="empty", detail="no run to store it in")
-        target = sink(run_id, str(state.header.get("tracking_uri", "")))
+        target = node_view(
+            sink(run_id, str(state.header.get("tracking_uri", ""))),
+            run_id,
+            Node.from_record(state.header.get("node")),
+            detail=bool(state.header.get("detail")),
+        )
         if state.is_empty:
             items, figures = _nothing()
         else:

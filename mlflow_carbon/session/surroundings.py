@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from mlflow_carbon.settings import Settings
 
 __all__ = ["Surroundings"]
+
+
+def _already() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,7 @@ class Surroundings:
         folder: Where journals live.
         host: Name of this machine for journal files.
         clock: The two clocks.
+        counters_read: Set once the usual counters have been read for the first time, or are not there.
     """
 
     discover: Callable[[], Discovery]
@@ -37,3 +45,4 @@ class Surroundings:
     folder: Path
     host: str
     clock: Clock
+    counters_read: threading.Event = field(default_factory=_already)

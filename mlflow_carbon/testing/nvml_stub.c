@@ -353,7 +353,8 @@ int nvmlDeviceGetSamples(void *handle, int type, unsigned long long seen_us, uns
         if (found == room) return INSUFFICIENT_SIZE;
         if (samples) {
             samples[found].timestamp_us = (unsigned long long)stamp_us;
-            samples[found].value.ui = (unsigned)lround(mean_mw(gpu, t_s, gpu->instant_window_s));
+            const fault_t *f = fault(gpu, VALUE, __func__, t_s);
+            samples[found].value.ui = f ? (unsigned)f->value : (unsigned)lround(mean_mw(gpu, t_s, gpu->instant_window_s));
         }
         found++;
     }

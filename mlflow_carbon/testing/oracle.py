@@ -17,11 +17,11 @@ from mlflow_carbon.core.rules import judge
 from mlflow_carbon.core.series import Case, Channel, Component, EnergySeries, Sample, Tick
 from mlflow_carbon.core.units import J_PER_KWH, NS_PER_S, UJ_PER_J
 from mlflow_carbon.sampler import read
+from mlflow_carbon.sensors import Discovery, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mlflow_carbon.sensors import Discovery
     from mlflow_carbon.sensors.contract import Sensor
     from mlflow_carbon.testing.clock import MovableClock
     from mlflow_carbon.testing.waveform import Truth
@@ -163,12 +163,11 @@ def drive(
         look()
     end_ns = clock.monotonic_ns()
     look(end_ns)
-    return _outcome(recording, end_ns, truths, clock.origin_ns, tuple(samples))
+    outcome = _outcome(recording, end_ns, truths, clock.origin_ns, tuple(samples))
+    return replace(outcome, findings=(*outcome.findings, *findings(sensors)))
 
 
 def _parts(reader: Sensor | Discovery) -> tuple[Sequence[Sensor], tuple[Channel, ...]]:
-    from mlflow_carbon.sensors import Discovery
-
     if isinstance(reader, Discovery):
         return reader.sensors, reader.channels
     return (reader,), reader.channels

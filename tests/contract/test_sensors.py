@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 from mlflow_carbon.core.intervals import integrate
 from mlflow_carbon.core.series import Basis, Kind, Quality
-from mlflow_carbon.sensors import PROBES, amd, apple, host_facts, hwmon, ipmi, nvml, wall_meter
+from mlflow_carbon.sensors import (
+    COUNTERS,
+    METERS,
+    MODELS,
+    Lazily,
+    amd,
+    apple,
+    host_facts,
+    hwmon,
+    ipmi,
+    nvml,
+    wall_meter,
+)
 from tests.sensor_fakes import (
     DCMI,
     FakeAmd,
@@ -25,6 +38,11 @@ from tests.sensor_fakes import (
     site,
 )
 
+PROBES = [
+    getattr(import_module(f"mlflow_carbon.sensors.{probe.module}"), probe.name)
+    for probe in (*COUNTERS, *METERS, *MODELS.values())
+    if isinstance(probe, Lazily)
+]
 VALUE_OF = {Kind.COUNTER: "energy_uj", Kind.GAUGE: "power_mw", Kind.MEAN: "power_mw"}
 
 

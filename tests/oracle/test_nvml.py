@@ -14,6 +14,8 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from random import Random
+from statistics import median
 
 import pytest
 
@@ -185,6 +187,38 @@ def test_garbage_is_not_believed(far, unsupported):
     assert outcome.findings
 
 
+@pytest.mark.parametrize(
+    ("call", "missing"),
+    [
+        (AVERAGE, ()),
+        (INSTANT, (AVERAGE,)),
+        ("nvmlDeviceGetSamples", (AVERAGE, INSTANT)),
+        (POWER, (AVERAGE, INSTANT, "nvmlDeviceGetSamples")),
+    ],
+)
+def test_a_power_of_0_w_is_a_gap_and_found(far, call, missing):
+    """Ten seconds of 0 mW, whichever call says so, are no energy of 0 J: the time is missing and named."""
+    silent = Fault(kind=FaultKind.VALUE, value=0, call=call, start_s=60.5, end_s=70.5)
+    board = gpu(wave=constant(300.0), unsupported=(ENERGY, *missing), sample_count=120, faults=(silent,))
+    outcome, _, _ = far(measure, [board])
+    assert outcome.total.coverage_ratio == pytest.approx(290 / 300, abs=0.005)
+    assert outcome.total.measured_j == pytest.approx(300.0 * 300 * outcome.total.coverage_ratio, rel=0.001)
+    assert any("no data for" in finding for finding in outcome.findings)
+
+
+@pytest.mark.parametrize(
+    ("call", "missing"), [(AVERAGE, ()), (POWER, (AVERAGE, INSTANT, "nvmlDeviceGetSamples"))]
+)
+def test_a_power_that_freezes_under_a_changing_load_is_found(far, call, missing):
+    """The driver shows one value for 20 s of a training; without that nothing is found."""
+    frozen = Fault(kind=FaultKind.FROZEN, call=call, start_s=60.5, end_s=80.5)
+    wave = square(low_w=100.0, high_w=300.0, period_s=5.0)
+    for faults, words in (((), ""), ((frozen,), "the power stood still for")):
+        outcome, _, _ = far(measure, [gpu(wave=wave, unsupported=(ENERGY, *missing), faults=faults)])
+        assert words in " ".join(outcome.findings)
+        assert bool(outcome.findings) is bool(words)
+
+
 @pytest.mark.parametrize("call", ["nvmlInitWithFlags", "nvmlDeviceGetCount_v2"])
 def test_a_driver_that_does_not_start_is_an_absence(far, call):
     """A driver that cannot start or count is a reason, not an exception."""
@@ -224,6 +258,41 @@ def test_the_drivers_samples_mend_a_slow_reader(far):
     plan = Plan(duration_s=300.0, before_s=0.37)
     outcome, _, _ = far(measure, [sampled], plan=plan)
     assert abs(outcome.total.error_ratio) <= 0.01
+
+
+def cover(library, unsupported, period_s, seeds):
+    """Ranges over waves of 10 ms to 20 s, of boards that err by 2.5 % and see a quarter of the time.
+
+    For each the half-width, and whether the whole range holds the truth; all by the waveform that is true.
+    """
+    found = []
+    stub = NvmlStub(library, [])
+    stub.load()
+    for seed in range(seeds):
+        dice = Random(seed)
+        low_w, high_w, board = 100.0, 100.0 + dice.choice([50, 200, 300]), dice.gauss(1.0, 0.0255)
+        shape = {
+            "period_s": 10 ** dice.uniform(-2, 1.3),
+            "duty_ratio": dice.uniform(0.2, 0.8),
+            "phase_ratio": dice.random(),
+        }
+        shown = square(low_w=board * low_w, high_w=board * high_w, **shape)
+        stub.change([gpu(wave=shown, unsupported=unsupported, power_window_s=0.025)])
+        (sensor,) = nvml.probe(site(period_s=period_s)).sensors
+        plan = Plan(duration_s=60.0 + seed, period_s=period_s, dither_ratio=0.5, late_ratio=0.3, seed=seed)
+        outcome = drive(sensor, square(low_w=low_w, high_w=high_w, **shape), clock=stub.clock, plan=plan)
+        sensor.close()
+        found.append((outcome.total.half_width_ratio, outcome.total.covers))
+    return found
+
+
+@pytest.mark.parametrize("missing", [(), (AVERAGE,), (AVERAGE, INSTANT)])
+@pytest.mark.parametrize(("period_s", "half_width_ratio"), [(0.1, 0.10), (1.0, 0.15)])
+def test_stated_ranges_of_power_hold_the_truth(far, missing, period_s, half_width_ratio):
+    """By each call for power at least 95 of 100 ranges hold the true energy; at 10 Hz they are 10 % wide at most."""
+    found = far(cover, (ENERGY, *missing), period_s, 40)
+    assert sum(covers for _, covers in found) >= 0.95 * len(found)
+    assert median(width for width, _ in found) <= half_width_ratio
 
 
 def test_a_mig_slice_has_its_share(far):

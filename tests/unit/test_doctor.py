@@ -11,7 +11,7 @@ from mlflow_carbon.cli import main
 from mlflow_carbon.cli.doctor import Diagnosis, render
 from mlflow_carbon.core.series import Basis, Component, Quality
 from mlflow_carbon.journal import Journal
-from mlflow_carbon.sensors import PROBES, UNTRIED, Absence
+from mlflow_carbon.sensors import COUNTERS, METERS, UNTRIED, Absence, Lazily
 from tests import fakes
 
 
@@ -30,12 +30,13 @@ def test_it_says_what_is_read_and_which_grid_figure_counts(journals, capsys):
     shown = capsys.readouterr().out
     assert "modelled  L0" in shown or "measured  L" in shown
     assert "zone DE (from argument): 381 gCO2e/kWh (305 to 457)" in shown
-    assert "static, average, life cycle" in shown
+    assert "static, average, scope life cycle" in shown
     assert "no journal waits to be recovered" in shown
 
 
 def _diagnosis(channels=(), absences=(), untried=(), observed=()):
     return Diagnosis(
+        simulated=(),
         channels=channels,
         absences=absences,
         untried=untried,
@@ -78,7 +79,7 @@ def test_what_was_never_run_on_hardware_is_said():
 
 def test_every_sensor_of_the_table_but_the_models_is_untried():
     """The list of what was never run on hardware names sensors that exist, and no model."""
-    named = {module.rpartition(".")[2] for module in (probe.__module__ for probe in PROBES)}
+    named = {probe.module for probe in (*COUNTERS, *METERS) if isinstance(probe, Lazily)}
     assert {"wall_meter" if name == "wall" else name for name in UNTRIED} <= named
     assert "model" not in UNTRIED
 

@@ -207,6 +207,18 @@ writer.append("tick", text="longer than ten bytes")
 writer.append("tick", text="the one after")
 print([r["seq"] for r in writer.records()], writer.trouble, writer.path.stat().st_size - room)
 """
+_FULL_IN_A_BATCH = """
+import resource, signal, sys
+from pathlib import Path
+from mlflow_carbon.journal import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+writer = Journal(Path(sys.argv[1]), "run1", host="here")
+writer.append("header", a=1)
+room = writer.path.stat().st_size * 2 + 10
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+writer.append_all([("header", {"a": number}) for number in range(3)])
+print([r["seq"] for r in writer.records()])
+"""
 
 
 @pytest.mark.slow
@@ -216,6 +228,15 @@ def test_a_disk_that_is_full_in_mid_record_loses_nothing(tmp_path):
     (path,) = tmp_path.iterdir()
     found = journal.read(path)  # and what is on the disk is still a journal
     assert ([r["seq"] for r in found.records()], found.torn, found.damaged) == ([0], True, [])
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_in_mid_batch_loses_nothing_and_repeats_nothing(tmp_path):
+    """Of three records at once the first fits and the second in part: disk and memory together have each once."""
+    assert _script(_FULL_IN_A_BATCH, tmp_path) == "[0, 1, 2, 3]"
+    (path,) = tmp_path.iterdir()
+    found = journal.read(path)
+    assert ([r["seq"] for r in found.records()], found.torn, found.damaged) == ([0, 1], True, [])
 
 
 def test_without_a_folder_everything_is_in_memory(tmp_path):

@@ -107,6 +107,46 @@ def test_steps_before_the_first_reading_are_kept(tmp_path):
     ]
 
 
+def test_quick_readings_are_recorded_together(tmp_path):
+    """At 10 Hz the journal gets a handful of readings at once: the first, then those of each half second."""
+    span, written = Span(tmp_path), []
+    for _ in range(12):
+        span.tick(0.1)
+        written.append(len(_records(span, "tick")))
+    assert written == [1, 1, 1, 1, 1, 6, 6, 6, 6, 6, 11, 11]
+    span.stop()
+    assert len(_records(span, "tick")) == 13
+    assert span.series().energy_uj() == 110_000_000
+
+
+def test_whoever_asks_gets_what_was_read_last(tmp_path):
+    """Readings and marks that wait for the journal are recorded before anybody looks at the energy."""
+    span = Span(tmp_path)
+    for step in range(3):
+        span.tick(0.1)
+        span.session.mark(step)
+    span.tick(0.1)
+    assert span.series().energy_uj() == pytest.approx(30e6, rel=1e-6)
+    assert [r["kind"] for r in span.session.journal.records()][2:] == ["tick", "step", "tick", "step", "tick", "step", "tick"]  # fmt: skip
+    with span.session.still():
+        assert span.session.recording is not None
+        assert span.session.recording.ticks == 4
+    assert len(span.session.take()[1]) == 3
+
+
+def test_a_mark_waits_for_nobody(tmp_path):
+    """The training marks a step while the journal and the recording are held by another thread."""
+    span = Span(tmp_path)
+    span.tick()
+    with span.session.still():
+        marking = threading.Thread(target=span.session.mark, args=[7])
+        marking.start()
+        marking.join(10)
+        assert not marking.is_alive()
+    span.tick()
+    assert [mark.step for mark in span.session.take()[1]] == [7]
+
+
 def test_what_was_taken_is_not_taken_again(tmp_path):
     """And the reading up to which it is all is named."""
     span = Span(tmp_path)

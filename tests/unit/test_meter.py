@@ -56,6 +56,40 @@ def test_a_run_ends_with_its_energy(tmp_path):
     assert sink.last()["carbon/emissions_gco2e"] == pytest.approx(energy_j / 3.6e6 * 200)
 
 
+def test_the_first_run_waits_for_the_counters_but_not_for_long(tmp_path):
+    """Once they have been read it starts at once; where a driver hangs it starts after 50 ms."""
+    hanging = replace(surroundings(tmp_path, (ConstantPower(),)), counters_read=threading.Event())
+    meter, spec = Meter(FAST, hanging), RunSpec(run_id="run1")
+    before = time.monotonic()
+    meter.start(spec, FAST, MemorySink())
+    assert 0.05 <= time.monotonic() - before < 10
+    hanging.counters_read.set()
+    meter.stop_all("FINISHED", 10)
+
+
+def test_storing_begins_after_the_first_reading(tmp_path):
+    """What it imports would compete with the search for sensors, for as long as counters are not read."""
+    found, order = threading.Event(), []
+    around = surroundings(tmp_path, (ConstantPower(),))
+
+    def discover():
+        assert found.wait(10)
+        order.append("sensors")
+        return around.discover()
+
+    def environment(settings):
+        order.append("environment")
+        return around.environment(settings)
+
+    meter = Meter(FAST, replace(around, discover=discover, environment=environment))
+    session = meter.start(RunSpec(run_id="run1"), FAST, MemorySink())
+    found.set()
+    meter.stop_all("FINISHED", 10)
+    assert session is not None
+    assert session.stored
+    assert order == ["sensors", "environment"]
+
+
 def test_a_run_ends_with_tags_and_documents(tmp_path):
     """Basis, quality, verdict, grid and environment are stored; the journal is gone."""
     sink = MemorySink()

@@ -42,7 +42,7 @@ def _lived(folder):
         session.phases.leave()
         session.mark(second)
         sensor.error = OSError("cable pulled") if second == 11 else None
-        span.tick(0.7)
+        span.tick(0.7, {"gpu:0/temperature_c": 40.0 + second, "disk/read_bytes": 1e9 * second})
     span.clock.advance(0.25)
     span.stop()
     return span
@@ -52,6 +52,7 @@ def _everything(recording, end_ns):
     return (
         recording.close(end_ns),
         recording.phases().rows,
+        recording.facts(),
         recording.errors,
         recording.ticks,
         recording.last_ns,

@@ -244,6 +244,25 @@ def test_sensors_are_looked_for_once_and_in_the_background():
     assert [c.id for c in sampler.discovery.channels] == ["fake:cpu"]
 
 
+def test_readings_taken_while_sensors_were_found_are_told_once():
+    """They stand before those of the first tick, unless they are too old to say anything about it."""
+    now_ns = SystemClock().monotonic_ns()
+    found = Discovery(
+        sensors=(ConstantPower(),),
+        absences=(),
+        channels=ConstantPower().channels,
+        first=(
+            Sample(channel="old", t_mono_ns=now_ns - 60 * S),
+            Sample(channel="fresh", t_mono_ns=now_ns - S),
+        ),
+    )
+    ears, sampler = Ears(), Sampler(discover=lambda: found, period_s=0.02, clock=SystemClock())
+    sampler.subscribe(ears)
+    ears.wait_for(3)
+    told = [[sample.channel for sample in tick.samples] for tick in ears.ticks[:3]]
+    assert told == [["fresh", "fake:cpu"], ["fake:cpu"], ["fake:cpu"]]
+
+
 def test_a_sensor_that_raises_is_a_failed_read_of_each_of_its_channels():
     """The one beside it is read as if nothing were."""
     broken = ConstantPower(error=OSError("x" * 500), channels=(channel(id="a"), channel(id="b")))

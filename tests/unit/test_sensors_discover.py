@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
-from mlflow_carbon.sensors import Found, discover
+from mlflow_carbon.sensors import Found, Start, discover
 from mlflow_carbon.settings import Settings
-from tests.sensor_fakes import add_cpuinfo, add_zone
+from tests.sensor_fakes import VirtualClock, add_cpuinfo, add_zone
 
 CPU_METER = Channel(
     id="plug:cpu",
@@ -230,3 +230,63 @@ def test_nothing_heavy_is_loaded(program):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def _begun(root, *plugins, counters_read=lambda: None):
+    start = Start(clock=VirtualClock(step_ns=1000), baseline=None, counters_read=counters_read)
+    return discover(Settings(), root=root, env={"CUDA_VISIBLE_DEVICES": ""}, plugins=plugins, start=start)
+
+
+def test_counters_are_read_before_the_rest_is_looked_for(tmp_path):
+    """Who waits for the first reading of the counters is told before a plugin is loaded."""
+    add_zone(tmp_path, "intel-rapl:0", "package-0")
+    order: list[str] = []
+
+    class Slow(FakePlugin):
+        def load(self):
+            order.append("plugin")
+            return super().load()
+
+    discovery = _begun(tmp_path, Slow(), counters_read=lambda: order.append("counters"))
+    assert order == ["counters", "plugin"]
+    assert [sample.channel for sample in discovery.first] == ["rapl:package-0"]
+    assert discovery.first[0].energy_uj is not None
+
+
+def test_nothing_is_read_where_nothing_begins(tmp_path):
+    """`doctor` looks for sensors without reading them."""
+    add_zone(tmp_path, "intel-rapl:0", "package-0")
+    assert _discover(tmp_path).first == ()
+
+
+def test_a_mean_has_no_first_reading_of_its_own(tmp_path):
+    """What is averaged since the start needs none: a reading now would only cut the mean in two."""
+    assert _begun(tmp_path).first == ()
+
+
+def test_a_sensor_that_fails_its_first_reading_is_kept(tmp_path):
+    """Its failure is told by the readings that follow."""
+
+    class Broken(FakeSensor):
+        def read(self, clock):
+            raise RuntimeError("not yet")
+
+    discovery = _begun(tmp_path, _plug(Broken((CPU_METER,))))
+    assert _ids(discovery) == ["plug:cpu", "model:ram"]
+    assert discovery.first == ()
+
+
+def test_what_is_measured_needs_no_model(tmp_path):
+    """Where CPU and memory have counters, the tables of the models are not even loaded: they cost 20 ms."""
+    add_zone(tmp_path, "intel-rapl:0", "package-0")
+    add_zone(tmp_path, "intel-rapl:0:0", "dram")
+    code = f"""
+import sys
+from pathlib import Path
+from mlflow_carbon.sensors import discover
+from mlflow_carbon.settings import Settings
+found = discover(Settings(), root=Path({str(tmp_path)!r}), env={{}}, plugins=())
+print(len(found.channels), sorted({{"mlflow_carbon.sensors.modelled", "rapidfuzz"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"

@@ -60,7 +60,19 @@ def test_a_meter_that_cannot_be_opened_is_a_reason(tmp_path):
     (folder / "power1_average").write_text("-5\n")
     (sensor,) = hwmon.probe(site(tmp_path), start=Polls().start).sensors
     (failed,) = sensor.read(VirtualClock())
-    assert (failed.power_mw, failed.error) == (None, "ValueError: expected a power of at least 0, got -5")
+    assert (failed.power_mw, failed.error) == (
+        None,
+        "ValueError: expected a power of at least 1 mW, got -5 uW",
+    )
+
+
+@pytest.mark.parametrize("shown", ["0", "999"])
+def test_a_meter_of_the_whole_that_says_nothing_is_drawn_is_not_believed(tmp_path, shown):
+    """The machine runs, so that 0 W of it is a failed read."""
+    add_hwmon(tmp_path, 0, "power_meter", {"power1_average": shown})
+    (sensor,) = hwmon.probe(site(tmp_path), start=Polls().start).sensors
+    (failed,) = sensor.read(VirtualClock())
+    assert failed.error == f"ValueError: expected a power of at least 1 mW, got {shown} uW"
 
 
 def test_the_board_controller_is_asked_through_ipmitool(tmp_path):
