@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from forks import left_over, members
+from peer_tools import J_PER_KWH
 from peer_waves import ALL, gpu, zone
 from peer_world import OURS, Driver, Scene, world
 
@@ -137,9 +138,14 @@ def _is_record(path: Path) -> bool:
 
 
 def ranks(driver: Driver, tool: str) -> dict[str, Any]:
-    """Four ranks of a job on one node, each with its own meter: the sum of what they tell over the truth."""
+    """Four ranks of a job on one node, each with its own meter: the sum of what they tell over the truth.
+
+    Ours log to one MLflow run, as the ranks of a training do, and it is the run that tells.
+    """
     place = driver.place()
-    options = {"seconds": RANK_S, "period_s": 1.0, "mlflow": tool == OURS}
+    options: dict[str, Any] = {"seconds": RANK_S, "period_s": 1.0, "mlflow": tool == OURS}
+    run = _new_run(place) if tool == OURS else None
+    options |= run or {}
     with world(driver.libraries, SCENE, place) as here:
         folders = [place / f"rank-{rank}" for rank in range(RANKS)]
         for folder in folders:
@@ -157,9 +163,27 @@ def ranks(driver: Driver, tool: str) -> dict[str, Any]:
         ]
         outputs = [process.communicate(timeout=90)[0] for process in processes]
     results = [json.loads(text.strip().splitlines()[-1]) for text in outputs if text.strip()]
-    told_j = [r["energy_j"].get("gpu", 0.0) for r in results]
+    told_j = [_stored_j(run)] if run else [r["energy_j"].get("gpu", 0.0) for r in results]
     truly_j = [300.0 * (r["window_ns"][2] - r["window_ns"][1]) / 1e9 for r in results]
     return {"told_j": told_j, "true_j": truly_j, "times": sum(told_j) / median(truly_j) if truly_j else None}
+
+
+def _new_run(place: Path) -> dict[str, str]:
+    """A run in a database of its own, for `track`."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{place / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment("ranks", artifact_location=(place / "artifacts").as_uri())
+    return {"run_id": client.create_run(experiment).info.run_id, "tracking_uri": uri}
+
+
+def _stored_j(run: Mapping[str, str]) -> float:
+    """What the run says of the GPU."""
+    from mlflow import MlflowClient
+
+    metrics = MlflowClient(tracking_uri=run["tracking_uri"]).get_run(run["run_id"]).data.metrics
+    return float(metrics["carbon/energy_gpu_kwh"]) * J_PER_KWH
 
 
 def _rank(rank: int) -> dict[str, str]:

@@ -72,8 +72,10 @@ class Ours:
         """Begin the block."""
         import mlflow_carbon
 
-        period_s = self._options["period_s"]
-        self._block = mlflow_carbon.track(period_s=period_s, grid="annual").__enter__()
+        period_s, run_id, uri = (self._options.get(name) for name in ("period_s", "run_id", "tracking_uri"))
+        self._block = mlflow_carbon.track(
+            run_id, tracking_uri=uri, period_s=period_s, grid="annual"
+        ).__enter__()
 
     def samples(self) -> int:
         """Passes over all sensors so far."""

@@ -53,6 +53,11 @@ NOTES = (
         "*power only*. A counter that refreshes each 0.1 s leaves up to 1.5 % of a block of 10 s open."
     ),
     (
+        "CPU of a reading beside a computing thread is for the most part waiting for the interpreter's lock: each of the "
+        "four calls of a reading gives it up, and until it comes back the thread wakes every 5 ms. Hot and alone the same "
+        "reading, with its bookkeeping, is the last row of G1."
+    ),
+    (
         "CPU of a reading is everything that the main thread did not use, over the readings: 10 Hz (eco2AI: 2 Hz; "
         "carbontracker waits a second inside each reading). perun's sampler is a process of its own, whose time is known "
         "to 10 ms only. Zeus takes no readings where there is a counter."

@@ -259,7 +259,7 @@ def kill_rows(kills: Mapping[str, Mapping[str, Any]], ranks: Mapping[str, Mappin
     rows.append(
         Row(
             goal="G13",
-            what="4 ranks on a node: sum of what they tell over the truth (GPU)",
+            what="4 ranks on a node: what they tell in sum (ours: what their run says) over the truth (GPU)",
             target="1 x",
             is_met=times is not None and abs(times - 1) <= 0.05,
             cells=cells,

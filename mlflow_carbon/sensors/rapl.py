@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality
-from mlflow_carbon.sensors import rapl_perf, rapl_powercap
+from mlflow_carbon.sensors import rapl_powercap
 from mlflow_carbon.sensors.contract import Absence, Found, Values, explain, take
 from mlflow_carbon.sensors.cpuinfo import CpuInfo, read_cpuinfo
 from mlflow_carbon.sensors.rapl_powercap import ERRORS, Zone
@@ -65,7 +65,7 @@ def probe(
     site: Site,
     *,
     open_file: Callable[[Path, int], int] = os.open,
-    open_event: Callable[[int, int, int], int] = rapl_perf.open_event,
+    open_event: Callable[[int, int, int], int] | None = None,
 ) -> Found:
     """Packages, memory and platform, of `<root>/sys/class/powercap` or else of the `power` PMU.
 
@@ -128,12 +128,14 @@ def _has(meters: Iterable[RaplMeter], component: Component) -> bool:
 
 
 def _from_events(
-    root: Path, missing: Iterable[Component], open_event: Callable[[int, int, int], int]
+    root: Path, missing: Iterable[Component], open_event: Callable[[int, int, int], int] | None
 ) -> tuple[list[RaplMeter], list[Absence]]:
+    from mlflow_carbon.sensors import rapl_perf  # counters that powercap has do not wait for its import
+
     meters: list[RaplMeter] = []
     for component in missing:
         try:
-            meters += rapl_perf.perf_meters(root, component, open_event)
+            meters += rapl_perf.perf_meters(root, component, open_event or rapl_perf.open_event)
         except ERRORS as error:
             return meters, [
                 Absence(sensor="rapl:perf", reason=explain(error), remedy=rapl_perf.REMEDY),
