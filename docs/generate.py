@@ -87,8 +87,8 @@ SERIES = (
 )
 
 NODES = (
-    ("carbon/node/<k>/energy_kwh", "kWh", "IT energy of machine `<k>`"),
-    ("carbon/node/<k>/emissions_gco2e", "gCO2e", "its operational emissions"),
+    ("carbon/node_<k>/energy_kwh", "kWh", "IT energy of machine `<k>`"),
+    ("carbon/node_<k>/emissions_gco2e", "gCO2e", "its operational emissions"),
 )
 
 TAGS = {

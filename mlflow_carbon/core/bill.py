@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.cells import BUCKET_S
@@ -42,7 +43,10 @@ _NOTHING = Cost()
 
 
 class Bill:
-    """Costs the energy of one span, again and again as it grows. For one thread.
+    """Costs the energy of one span, again and again as it grows.
+
+    Two threads may ask at a time: what is known is replaced as a whole, and what one of them loses is found
+    again.
 
     The sum is made in the order in which the cells were closed, from the first to the last, so it is the same
     whether it was asked for in between or not.
@@ -55,23 +59,26 @@ class Bill:
     def __init__(self, intensity: IntensitySeries, pue_ratio: float = 1.0) -> None:
         self._intensity = intensity
         self._pue_ratio = pue_ratio
-        self._log: Sequence[Cell] | None = None
-        self._counts = [0]  # after so many closed cells ...
-        self._costs = [_NOTHING]  # ... the cost was this
+        # The log, and what is known of it: after so many closed cells the cost was this.
+        self._known: tuple[Sequence[Cell], tuple[tuple[int, Cost], ...]] = ((), ())
+
+    def is_of(self, intensity: IntensitySeries, pue_ratio: float) -> bool:
+        """Whether it costs at this price."""
+        return self._intensity is intensity and self._pue_ratio == pue_ratio
 
     def of(self, series: EnergySeries) -> Cost:
         """The cost of a span so far."""
         cells = series.book()
         parts = {c.id for c in series.parts()}
-        if self._log is not cells.log:
-            self._log, self._counts, self._costs = cells.log, [0], [_NOTHING]
-        at = bisect_right(self._counts, cells.count) - 1
-        count, cost = self._counts[at], self._costs[at]
+        log, known = self._known
+        if log is not cells.log:
+            log, known = cells.log, ()
+        at = bisect_right(known, cells.count, key=itemgetter(0))
+        count, cost = known[at - 1] if at else (0, _NOTHING)
         for cell in cells.closed(count):
             cost = self._plus(cost, cell, parts)
         if cells.count > count:
-            self._counts.insert(at + 1, cells.count)
-            self._costs.insert(at + 1, cost)
+            self._known = (log, (*known[:at], (cells.count, cost), *known[at:]))
         for cell in cells.open:
             cost = self._plus(cost, cell, parts)
         return cost

@@ -18,6 +18,7 @@ from mlflow_carbon.session.samples import packed_samples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from mlflow_carbon.core.bill import Bill
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.core.recording import Recording
     from mlflow_carbon.session.publish import Costing, Segment
@@ -36,6 +37,7 @@ class Ending:
         end_ns: Monotonic end.
         recording: Its readings.
         costing: How it is costed.
+        bill: One of this costing that knows the span, where there is one.
         period_s: Sampling period.
         units: Functional units counted, by name.
         usage: CPU time, where it is known.
@@ -54,6 +56,7 @@ class Ending:
     recording: Recording
     costing: Costing
     period_s: float
+    bill: Bill | None = None
     units: Mapping[str, float] = field(default_factory=dict)
     usage: Usage | None = None
     troubles: Sequence[str] = ()
@@ -71,7 +74,7 @@ def footprint(ending: Ending) -> tuple[RunFootprint, tuple[str, ...]]:
     series = recording.series(ending.end_ns)
     verdict, found = judge(series, recording.errors, recording.ticks, ending.troubles)
     findings = (*found, *limited(recording.facts()))  # a device held down is slow, its energy is complete
-    figures = replace(ending.costing.footprint(series), verdict=verdict)
+    figures = replace(ending.costing.footprint(series, ending.bill), verdict=verdict)
     if ending.usage is not None:
         figures = replace(
             figures,

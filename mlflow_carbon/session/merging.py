@@ -75,7 +75,7 @@ NOTHING = Sum()
 
 def key(node: str, name: str) -> str:
     """The metric of one machine."""
-    return f"carbon/node/{node}/{name}"
+    return f"carbon/node_{node}/{name}"
 
 
 def merge(sink: Sink, run_id: str, *, known: Sum = NOTHING) -> Sum:

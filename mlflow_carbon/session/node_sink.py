@@ -81,7 +81,7 @@ class NodeSink:
 
     def read_metrics(self) -> dict[str, float]:
         """The summary of this machine under the names it has on the only one."""
-        own = f"carbon/node/{self._node.name}/"
+        own = f"carbon/node_{self._node.name}/"
         found = self._sink.read_metrics().items()
         return {f"carbon/{key.removeprefix(own)}": value for key, value in found if key.startswith(own)}
 

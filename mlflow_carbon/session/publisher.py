@@ -166,12 +166,15 @@ class Publisher:
         session = self._session
         if session.recording is None:
             raise RuntimeError("expected a session with a first reading")
+        costing = self.costing or self._costing(replace(session.settings, grid="annual"))
+        bill = self._bill  # the worker may just have made another one
         return final.Ending(
             run_id=session.spec.run_id,
             segment_id=session.segment_id,
             end_ns=session.end_ns if session.end_ns is not None else session.recording.last_ns,
             recording=session.recording,
-            costing=self.costing or self._costing(replace(session.settings, grid="annual")),
+            costing=costing,
+            bill=bill if bill is not None and bill.is_of(costing.intensity, costing.pue_ratio) else None,
             period_s=session.settings.period_s,
             units=session.units,
             usage=session.ended.usage if session.ended is not None else None,

@@ -79,7 +79,7 @@ def _assert_sum(env, run_id: str, number: int) -> None:
     for name in ("energy_kwh", "emissions_gco2e"):
         own = [n[name] for n in document["nodes"]]
         assert min(own) > 0
-        assert own == [run.data.metrics[f"carbon/node/{k}/{name}"] for k in range(number)]
+        assert own == [run.data.metrics[f"carbon/node_{k}/{name}"] for k in range(number)]
         assert run.data.metrics[f"carbon/{name}"] == pytest.approx(sum(own), rel=1e-12)
         assert footprint_of(run, env)["total"][name] == run.data.metrics[f"carbon/{name}"]
     assert document["missing"] == 0

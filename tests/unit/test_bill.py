@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +106,24 @@ def test_another_span_is_another_sum():
     bill = Bill(intensity(200))
     assert bill.of(first).grams == pytest.approx(100 * 200)
     assert bill.of(second).grams == pytest.approx(200)
+
+
+def test_a_bill_knows_its_price():
+    """Another figure of the same hours is another price, and so is another PUE."""
+    grid, same = intensity(200), intensity(200)
+    bill = Bill(grid, 1.5)
+    assert bill.is_of(grid, 1.5)
+    assert not bill.is_of(same, 1.5)
+    assert not bill.is_of(grid, 1.0)
+
+
+def test_two_threads_may_ask_one_bill():
+    """One that publishes and one that wants to know now: both hear what one alone would have."""
+    moments = _moments([1000 + n % 7 for n in range(2000)])
+    grid = intensity(slots=_slots(100, hours=90))
+    expected = Bill(grid).of(moments[-1])
+    bill = Bill(grid)
+    with ThreadPoolExecutor(4) as pool:
+        for found in [list(pool.map(bill.of, moments)) for _ in range(2)]:
+            assert found[-1] == expected
+            assert all(a.grams <= b.grams for a, b in pairwise(found))

@@ -305,6 +305,20 @@ def test_the_network_is_asked_last_and_again_every_half_hour(tmp_path):
     assert len(asked) == 2
 
 
+def test_figures_so_far_are_costed_by_the_bill_that_knows_the_run(tmp_path):
+    """Not from the first reading on, each time somebody asks; and never by that of an older price."""
+    span = Span(tmp_path)
+    publisher = span.publisher(MemorySink())
+    _ticks(span, 3)
+    assert publisher.ending().bill is None
+    publisher.flush()
+    ending = publisher.ending()
+    assert ending.bill is not None
+    publisher.costing = costing(400)
+    assert publisher.ending().bill is None
+    assert publisher.ending().costing == costing(400)
+
+
 def test_a_service_that_falls_silent_takes_back_nothing(tmp_path):
     """The slots of the last answer stay; the annual figure stands in only after them."""
     answers = [costing(), _live(100, 120), costing(), _live(100, 120, 140)]

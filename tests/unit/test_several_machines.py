@@ -73,8 +73,8 @@ def test_three_machines_add_up(tmp_path):
     last = sink.last()
     assert _energy_j(sink) == pytest.approx(6000)
     for k in range(3):
-        assert last[f"carbon/node/{k}/energy_kwh"] * KWH_J == pytest.approx(1000 * (k + 1))
-        assert last[f"carbon/node/{k}/emissions_gco2e"] == pytest.approx(1000 * (k + 1) / KWH_J * 200)
+        assert last[f"carbon/node_{k}/energy_kwh"] * KWH_J == pytest.approx(1000 * (k + 1))
+        assert last[f"carbon/node_{k}/emissions_gco2e"] == pytest.approx(1000 * (k + 1) / KWH_J * 200)
     assert last["carbon/emissions_gco2e"] == pytest.approx(6000 / KWH_J * 200)
     assert sink.tags["carbon.nodes"] == "3 of 3"
     assert sink.tags["carbon.verdict"] == "ok"
@@ -109,7 +109,7 @@ def test_no_total_is_told_before_a_machine_has_finished(tmp_path):
     for _ in range(12):
         span.tick()
     publisher.flush()
-    assert {p.key for p in sink.points} == {"carbon/node/1/energy_kwh", "carbon/node/1/emissions_gco2e"}
+    assert {p.key for p in sink.points} == {"carbon/node_1/energy_kwh", "carbon/node_1/emissions_gco2e"}
     span.kill()
 
 
@@ -313,7 +313,7 @@ def test_many_machines_make_no_flood_of_keys(tmp_path):
     sink = MemorySink()
     for k in range(40):
         _finish(_span(tmp_path, k, number=40, power_w=100), sink, seconds=2)
-    assert len({p.key for p in sink.points if p.key.startswith("carbon/node/")}) == 2 * 16
+    assert len({p.key for p in sink.points if p.key.startswith("carbon/node_")}) == 2 * 16
     assert "\n8 more are in `carbon/nodes.json`." in sink.notes[-1]
     assert len(sink.notes[-1]) < 8000
     assert len(_document(sink, "nodes.json")["nodes"]) == 40
