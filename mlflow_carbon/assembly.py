@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _logger = logging.getLogger("mlflow_carbon")
-_lock = threading.Lock()
+_LOCKS: dict[int, threading.Lock] = {}
 _BUDGET_S = 5.0  # for a live service: the end of a run must not wait for longer
 _NAME_CHARS = 8
 _PROVENANCE_TAGS = 10  # of the twenty that a run gets by default; the other ten are figures and grid
@@ -62,13 +62,13 @@ def meter_for(settings: Settings) -> meter.Meter:
 
     While runs are measured with other sensor settings, those stay, with a warning.
     """
-    with _lock:
+    with _lock():
         return _meter(settings)
 
 
 def start(settings: Settings, spec: RunSpec, sink: Sink | None) -> Session | None:
     """Measure a run with the meter of this process; None if it is measured already, here or elsewhere."""
-    with _lock:  # or a thread starts its run on a meter that another one replaces
+    with _lock():  # or a thread starts its run on a meter that another one replaces
         return _meter(settings).start(spec, settings, sink)
 
 
@@ -90,6 +90,11 @@ def node(settings: Settings, run_id: str) -> machines.Node | None:
         fallback=f"host-{hashed.rpartition(':')[2][:_NAME_CHARS]}",
         host=privacy.conceal(host(), mode=settings.privacy, key=salt) or "",
     )
+
+
+def _lock() -> threading.Lock:
+    """One for each process: a child forked while another thread held it would wait for ever."""
+    return _LOCKS.setdefault(os.getpid(), threading.Lock())
 
 
 def _meter(settings: Settings) -> meter.Meter:

@@ -33,6 +33,7 @@ BROAD_EXCEPTS = {
     "mlflow_carbon/sampler.py:read": "a sensor of any vendor may raise anything",
     "mlflow_carbon/sensors/__init__.py:_first_readings": "a sensor of any vendor may raise anything",
     "mlflow_carbon/sensors/__init__.py:_guarded": "drivers and sensors of other packages may raise anything",
+    "mlflow_carbon/sensors/__init__.py:_told": "a sensor of any vendor may raise anything",
     "mlflow_carbon/sensors/__init__.py:discover": "closing a sensor that is not used",
     "mlflow_carbon/sensors/amd.py:probe": "a vendor's binding that fails in various ways",
     "mlflow_carbon/sensors/background.py:Background._poll": "nobody else would see it in that thread",

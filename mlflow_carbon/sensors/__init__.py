@@ -153,15 +153,20 @@ def discover(
             with suppress(Exception):  # Of no use any more; not even its failure is.
                 sensor.close()
     return Discovery(
-        sensors=used, absences=found.absences, channels=channels, observers=found.observers, first=first
+        sensors=used,
+        absences=found.absences,
+        channels=channels,
+        observers=found.observers,
+        # Not those of a sensor that was dropped: another one's channel may have the same id.
+        first=tuple(sample for sensor, sample in first if any(sensor is kept for kept in used)),
     )
 
 
 def _found(
     site: Site, plugins: Iterable[EntryPoint] | None, start: Start | None
-) -> tuple[Found, tuple[Sample, ...]]:
+) -> tuple[Found, list[tuple[Sensor, Sample]]]:
     """What there is, in the order in which it is chosen, and first readings; models of what has no meter."""
-    first: list[Sample] = []
+    first: list[tuple[Sensor, Sample]] = []
 
     def ask(probe: Probe, name: str = "") -> Found:
         found = _guarded(name or getattr(probe, "module", probe.__module__), partial(probe, site))
@@ -177,12 +182,21 @@ def _found(
     found = _joined(ask(partial(_plugged, plugins=plugins), "plugins"), *counters, *meters)
     measured = choice.measured(found)
     models = [ask(probe) for component, probe in MODELS.items() if component not in measured]
-    return _joined(found, *models), tuple(first)
+    return _joined(found, *models), first
 
 
 def findings(sensors: Iterable[Sensor]) -> tuple[str, ...]:
     """What sensors have found wrong with their own readings so far, a sentence each."""
-    return tuple(finding for s in sensors if isinstance(s, Doubting) for finding in s.findings())
+    return tuple(finding for s in sensors if isinstance(s, Doubting) for finding in _told(s))
+
+
+def _told(sensor: Doubting) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, sensor.findings()))
+    except Exception as error:  # noqa: BLE001 - the end of a run must be recorded whatever a sensor of any vendor raises
+        return (
+            f"{type(sensor).__name__}: what it found wrong with its readings cannot be had: {explain(error)}",
+        )
 
 
 def observe(observers: Iterable[Observer]) -> dict[str, float]:
@@ -190,12 +204,12 @@ def observe(observers: Iterable[Observer]) -> dict[str, float]:
     return {name: value for observer in observers for name, value in observer.observe().items()}
 
 
-def _first_readings(found: Found, clock: Clock) -> Iterable[Sample]:
+def _first_readings(found: Found, clock: Clock) -> Iterable[tuple[Sensor, Sample]]:
     """A reading of what counts or shows power; a mean begins with its baseline, or with its own reading."""
     for sensor in found.sensors:
         with suppress(Exception):  # Whatever is wrong will be so at the next reading too, and is told then.
             if any(channel.kind is not Kind.MEAN for channel in sensor.channels):
-                yield from sensor.read(clock)
+                yield from ((sensor, sample) for sample in sensor.read(clock))
 
 
 def _plugged(site: Site, plugins: Iterable[EntryPoint] | None) -> Found:

@@ -102,7 +102,7 @@ def _ways(library: Any, handle: Any, aspect: Aspect) -> Iterator[tuple[Way, Call
         source = f"{_SAYS_FIELD[field]}; {why}"
         yield Way(Kind.GAUGE, quality, source, _single(library, power)), power
     buffer = Buffer(library, handle, aspect.share)
-    yield Way(Kind.GAUGE, Quality.L2, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.look
+    yield Way(Kind.GAUGE, Quality.L2, f"{_SAYS_BUFFER}; {why}", buffer.read), buffer.try_out
     usage = partial(_usage, library, handle, aspect.share)
     yield Way(Kind.GAUGE, quality, f"{_SAYS_USAGE}; {why}", _single(library, usage)), usage
 
@@ -168,6 +168,10 @@ class Buffer:
         self._handle = handle
         self._share = share
         self._seen_us = 0
+
+    def try_out(self) -> None:
+        """Raise what `look` does, or ValueError where no sample tells a power."""
+        _drawn(max(sample.sampleValue.uiVal for sample in self.look()))
 
     def look(self) -> list[Any]:
         """The samples since the last reading, oldest first.

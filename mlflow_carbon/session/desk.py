@@ -6,6 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import Session
     from mlflow_carbon.session.publisher import Publisher
@@ -24,13 +26,18 @@ class Desk:
 
     Args:
         session: What is measured.
-        sink: Where it is stored; None: nowhere.
+        sink: Tells where it is stored; None: nowhere. Asked in the background, as the publisher is made.
         surroundings: Grid, environment and recovery.
         worker: The thread that stores it.
     """
 
     def __init__(
-        self, session: Session, sink: Sink | None, *, surroundings: Surroundings, worker: Worker
+        self,
+        session: Session,
+        sink: Callable[[], Sink | None],
+        *,
+        surroundings: Surroundings,
+        worker: Worker,
     ) -> None:
         self.session = session
         self._sink = sink
@@ -46,7 +53,7 @@ class Desk:
                 from mlflow_carbon.session.publisher import Publisher
 
                 self._publisher = Publisher(
-                    self.session, self._sink, surroundings=self._surroundings, worker=self._worker
+                    self.session, self._sink(), surroundings=self._surroundings, worker=self._worker
                 )
             return self._publisher
 

@@ -32,6 +32,8 @@ __all__ = ["RunSpec", "Session"]
 
 _TOGETHER_NS = 500_000_000
 """Readings this close are recorded together: each time, code that has gone cold costs five times as much."""
+_MOST_MARKS, _MOST_MARKED = 200_000, 2_000
+"""Steps, and readings after which there were some, that are kept until somebody takes them: some 20 MB."""
 _TROUBLES, _TROUBLE_CHARS = 20, 300
 _NOTHING = Usage(process_s=0.0, own_s=0.0, machine_s=0.0)
 
@@ -78,6 +80,7 @@ class Session:
         self._counting = threading.Lock()
         self._snapshots: list[Snapshot] = []
         self._marks: list[StepMark] = []
+        self._marked = 0  # readings that marks belong to
         self._pending: deque[Taken | tuple[int, int]] = deque()  # readings and marks (time, step)
         self._record_at_ns = 0
 
@@ -181,7 +184,7 @@ class Session:
         with self._lock:
             self._record()
             snapshots, self._snapshots = self._snapshots, []
-            marks, self._marks = self._marks, []
+            marks, self._marks, self._marked = self._marks, [], 0
             upto_ns = self.recording.last_ns if self.recording is not None else self.start_ns
         return snapshots, marks, upto_ns
 
@@ -236,6 +239,12 @@ class Session:
         if snapshot is not None:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)
+        self._marked += bool(marks)
+        while (
+            len(self._marks) > _MOST_MARKS or self._marked > _MOST_MARKED
+        ):  # nobody takes them: a store is away
+            self._marks = self._marks[1::2]
+            self._marked = len({id(mark.after) for mark in self._marks})
 
     def _ask(self, discovery: Discovery) -> None:
         """What the sensors have found wrong with themselves."""

@@ -6,9 +6,8 @@ The sum is a function of these documents: the same whoever makes it, and making 
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon._version import SCHEMA
@@ -36,6 +35,7 @@ _NAME = re.compile(r"(\d{1,6}|host-[0-9a-f]{1,16})\.json")
 _ROUNDS = 100  # each follows a document that has come meanwhile
 _SUM = "nodes"  # ends the id of the segment that holds the sum
 _NOTE_FINDINGS = 12
+_ABSURD = 1e15  # of any unit: no figure of a training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def parse(file: str, content: bytes | None) -> Document | None:
     """
     name = _NAME.fullmatch(file)
     segments = publish.parse_segments(content, {})
-    if content is None or name is None or not segments:
+    if content is None or name is None or not segments or not all(_is_whole(s.footprint) for s in segments):
         return None
     document: dict[str, Any] = json.loads(content)  # it has segments, so it is one
     try:
@@ -129,10 +129,7 @@ def parse(file: str, content: bytes | None) -> Document | None:
             host=str(document.get("host", "")),
             findings=tuple(str(text) for text in document.get("findings", ())),
         )
-        whole = nodes.together([part])  # or one with a word for a number would spoil the sum of all
-    except (KeyError, TypeError, ValueError):
-        return None
-    if not all(math.isfinite(value) for _, value, _ in whole.numbers()):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return Document(
         part=part,
@@ -140,6 +137,18 @@ def parse(file: str, content: bytes | None) -> Document | None:
         error=str(document.get("error", "")),
         shared=document.get("shared") is True,
         detail=document.get("detail") is True,
+    )
+
+
+def _is_whole(footprint: RunFootprint) -> bool:
+    """Whether each field holds what it should: one with a word for a number would spoil the sum of all."""
+    values = {f.name: getattr(footprint, f.name) for f in fields(footprint)}
+    labels = {f.name for f in fields(footprint) if f.default == ""}
+    return all(
+        isinstance(value, str)
+        if name in labels
+        else value is None or (isinstance(value, int | float) and abs(value) < _ABSURD)
+        for name, value in values.items()
     )
 
 

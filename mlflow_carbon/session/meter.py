@@ -91,7 +91,7 @@ class Meter:
                 clock=self._surroundings.clock,
                 cpu_times=lambda: used(sum(t.cpu_ns for t in (self.sampler, self.worker, self.keeper))),
             )
-            view = self.peers.view(session, sink)
+            view = partial(self.peers.view, session, sink)
             desk = Desk(session, view, surroundings=self._surroundings, worker=self.worker)
             session.start()  # before anybody can find it: the header is the first record
             self._desks[spec.run_id] = desk

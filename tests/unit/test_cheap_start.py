@@ -1,4 +1,4 @@
-"""What starting a run loads: the caller's thread pays for it, so it is little."""
+"""What starting a run costs the caller's thread: little is loaded, and nothing is waited for in vain."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ def test_a_known_zone_costs_the_caller_next_to_nothing():
         assert loaded == []
         times_s.append(time_s)
     assert min(times_s) < 0.002
+
+
+def test_a_child_forked_while_a_run_starts_may_start_its_own():
+    """A worker process of a data loader has the locks of all threads, but not who would release them."""
+    code = """
+import os
+import signal
+from mlflow_carbon import assembly
+from mlflow_carbon.settings import Settings
+with assembly._lock():
+    if (child := os.fork()) == 0:
+        signal.alarm(10)
+        assembly.meter_for(Settings())
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "0\n"

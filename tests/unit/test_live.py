@@ -283,3 +283,18 @@ def test_troubles_stand_in_the_journal_once_each(tmp_path):
     span.stop()
     path = span.kill()
     assert list(journal.read(path).records())[-1]["troubles"] == ["the grid is silent"]
+
+
+def test_steps_that_nobody_takes_do_not_fill_the_memory(tmp_path):
+    """Where earlier figures cannot be read for days, every second step goes; the first and last stay in order."""
+    span = Span(tmp_path)
+    span.tick(0)
+    for step in range(5000):
+        span.session.mark(step)
+        span.tick()
+    _, marks, _ = span.session.take()
+    steps = [mark.step for mark in marks]
+    assert 1000 <= len(steps) <= 2000
+    assert steps == sorted(steps)
+    assert steps[-1] >= 4990
+    assert span.session.take()[1] == []

@@ -170,6 +170,18 @@ def test_a_store_that_is_out_of_reach_for_days_does_not_fill_the_memory(tmp_path
     assert outbox.send()
 
 
+def test_a_store_that_answers_gets_every_step(tmp_path, caplog):
+    """A quick training takes tens of thousands between two sendings: none is left out, and no outage is told."""
+    sink = MemorySink()
+    outbox = _outbox(tmp_path, sink)
+    steps = tuple(Point(key="carbon/step/energy_kwh", value=1.0, step=n, t_ms=0) for n in range(25_000))
+    with caplog.at_level("INFO"):
+        outbox.add(Points(steps))
+    assert outbox.send()
+    assert sink.points == [*steps]
+    assert caplog.records == []
+
+
 def test_a_time_axis_of_weeks_thins_no_steps(tmp_path):
     """It is long, but it ends by itself: the steps beside it are kept as long as they are few."""
     sink = MemorySink()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from mlflow_carbon.core.series import Basis, Channel, Component, Kind, Quality, Sample
-from mlflow_carbon.sensors import Found, Start, discover
+from mlflow_carbon.sensors import Found, Start, discover, findings
 from mlflow_carbon.settings import Settings
 from tests.sensor_fakes import VirtualClock, add_cpuinfo, add_zone
 
@@ -274,6 +274,32 @@ def test_a_sensor_that_fails_its_first_reading_is_kept(tmp_path):
     discovery = _begun(tmp_path, _plug(Broken((CPU_METER,))))
     assert _ids(discovery) == ["plug:cpu", "model:ram"]
     assert discovery.first == ()
+
+
+def test_a_dropped_sensor_leaves_no_first_reading(tmp_path):
+    """A plugin's counter may have the id of our own: their readings in one row would be energy of neither."""
+    add_zone(tmp_path, "intel-rapl:0", "package-0", energy_uj=10_000_000)
+
+    class Counter(FakeSensor):
+        def read(self, clock):
+            return (Sample(channel="rapl:package-0", t_mono_ns=clock.monotonic_ns(), energy_uj=7),)
+
+    sensor = Counter((replace(CPU_METER, id="rapl:package-0"),))
+    discovery = _begun(tmp_path, _plug(sensor))
+    assert discovery.sensors[0] is sensor
+    assert [sample.energy_uj for sample in discovery.first] == [7]
+
+
+def test_a_sensor_that_cannot_tell_what_is_wrong_is_a_finding():
+    """The end of a run is recorded, whatever a sensor of another package raises when it is asked."""
+
+    class Broken(FakeSensor):
+        def findings(self):
+            raise RuntimeError("lost")
+
+    (found,) = findings([Broken((CPU_METER,))])
+    assert "Broken" in found
+    assert "RuntimeError: lost" in found
 
 
 def test_what_is_measured_needs_no_model(tmp_path):

@@ -235,6 +235,8 @@ def test_a_gpu_whose_power_is_0_at_the_start_is_read_another_way_or_not_at_all()
     """A field of 0 mW gives way to the next call; where all say 0 the reason is told."""
     (sensor,) = _found(FakeGpu("GPU-a", energy_mj=None, fields_mw={(185, 0): 0}))[0].sensors
     assert sensor.read(VirtualClock())[0].power_mw == 250_000
+    (sensor,) = _found(FakeGpu("GPU-a", energy_mj=None, samples=[(1_000, 0)]))[0].sensors
+    assert sensor.read(VirtualClock())[0].power_mw == 250_000
     (absence,) = _found(FakeGpu("GPU-a", energy_mj=None, power_mw=0))[0].absences
     assert "no GPU draws nothing" in absence.reason
 

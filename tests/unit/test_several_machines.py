@@ -291,6 +291,11 @@ def test_what_one_machine_measured_alone_stands_beside_the_sum(tmp_path):
         b'{"number": 2, "segments": [{"id": "1-2", "energy_kwh": "much"}]}',
         b'{"number": 2, "segments": [{"id": "1-2", "energy_kwh": NaN}]}',
         b'{"number": 2, "segments": [{"id": "1-2", "zone": ["DE"]}]}',
+        b'{"number": Infinity, "segments": [{"id": "1-2"}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "duration_s": NaN}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "duration_s": 1e308}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "quality": 5}]}',
+        b'{"number": 2, "segments": [{"id": "1-2", "verdict": null}]}',
         b'{"number": 2, "findings": 7, "segments": [{"id": "1-2"}]}',
     ],
 )

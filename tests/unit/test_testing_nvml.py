@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_carbon.testing import Fault, FaultKind, NvmlStub, SimulatedGpu, compile_stub, training
+from mlflow_carbon.testing.__main__ import main
 
 
 def test_without_a_compiler_it_says_what_is_missing(tmp_path, monkeypatch):
@@ -12,6 +13,16 @@ def test_without_a_compiler_it_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="a C compiler named cc"):
         compile_stub(tmp_path)
+
+
+def test_a_compiler_that_refuses_is_quoted(tmp_path, monkeypatch, capsys):
+    """Making a simulated machine fails with what the compiler said, not with a traceback."""
+    cc = tmp_path / "cc"
+    cc.write_text("#!/bin/sh\necho 'cannot find -lm' >&2\nexit 1\n")
+    cc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert main(["nvml", str(tmp_path / "machine")]) == 1
+    assert "the C compiler cc refused: cannot find -lm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
