@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(options.make(options))
     except OSError as error:
         print(f"mlflow_carbon.testing: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.decode(errors="replace").strip()
+        print(f"mlflow_carbon.testing: the C compiler cc has failed: {told}", file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_carbon.testing import Fault, FaultKind, NvmlStub, SimulatedGpu, compile_stub, training
+from mlflow_carbon.testing.__main__ import main
 
 
 def test_without_a_compiler_it_says_what_is_missing(tmp_path, monkeypatch):
@@ -12,6 +13,16 @@ def test_without_a_compiler_it_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="a C compiler named cc"):
         compile_stub(tmp_path)
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch, capsys):
+    """The command ends with 1 and the compiler's own words, not with a traceback."""
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'math.h: no such file' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["nvml", str(tmp_path / "gpu")]) == 1
+    assert "cc has failed: math.h: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
