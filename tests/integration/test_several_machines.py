@@ -89,7 +89,7 @@ def _assert_sum(env, run_id: str, number: int) -> None:
 def _ended(process) -> float:
     """Seconds until a process has ended well."""
     began = time.monotonic()
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)  # a machine that hangs for a while is no failure
     assert process.returncode == 0
     return time.monotonic() - began
 
@@ -126,7 +126,7 @@ def test_one_that_never_comes_is_named_and_one_that_is_late_is_added(run_env, ne
         started(body, _machine(run_env, tmp_path, k, run_id=run_id, number=3, seconds=2))
         for k, body in ((0, JOIN), (1, TRACK))
     ]
-    assert max([_ended(process) for process in both]) < 2 + 10 + 5
+    assert max([_ended(process) for process in both]) < 2 + 10 + 15
     run = _run(env, run_id)
     assert (run.data.tags["carbon.nodes"], run.data.tags["carbon.verdict"]) == ("2 of 3", "warn")
     assert "1 of 3 machines are missing: node 2;" in run.data.tags["mlflow.note.content"]
