@@ -6,6 +6,7 @@ Exit codes (decision 18): 0 ok, 1 a negative answer, 2 bad data, 64 wrong usage.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except CarbonError as error:
         print(f"mlflow-carbon: {error}", file=sys.stderr)
         return _exit_code(error)

@@ -193,7 +193,7 @@ def _better(channel: Channel, absences: Iterable[Absence], told: set[Absence]) -
     missing = [a for a in absences if a.sensor.startswith(meters)]
     new = [a for a in missing if a not in told]
     told.update(new)
-    lines = [f"        modelled because {a.reason}; to measure it: {a.remedy}" for a in new]
+    lines = [f"        modelled because {a.reason}; what would help: {a.remedy}" for a in new]
     if missing and not new:
         lines.append("        modelled for the same reason")
     if channel.component is Component.DRAM:

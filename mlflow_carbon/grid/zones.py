@@ -138,7 +138,7 @@ def _near(wanted: str) -> str:
     names = {f.name.upper(): f for f in _facts().values()} | {f.id: f for f in _facts().values()}
     near = dict.fromkeys(names[n].id for n in get_close_matches(wanted, names, n=3))
     if not near:
-        return "; see the list of zones in the documentation"
+        return "; docs/how-to/settings.md links the list of all zones"
     return "; did you mean " + " or ".join(f"{n} ({_facts()[n].name})" for n in near) + "?"
 
 

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_carbon.testing.meter import Meter
 from mlflow_carbon.testing.nvml import NvmlStub, SimulatedGpu, compile_stub
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _COUNTER = "nvmlDeviceGetTotalEnergyConsumption"
+_USAGE = 64  # as `mlflow-carbon` has it
 _PACKAGE = "intel-rapl:0"
 _ZONES = {_PACKAGE: ("package-0", 100.0), "intel-rapl:0:0": ("dram", 20.0)}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(_USAGE, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mlflow_carbon.testing", description=__doc__)
+    parser = _Parser(prog="python -m mlflow_carbon.testing", description=__doc__)
     commands = parser.add_subparsers(metavar="machine", required=True)
     powercap = commands.add_parser("powercap", help="RAPL counters of a package and its memory, as files")
     powercap.add_argument("--closed", action="store_true", help="the package's counter cannot be read")

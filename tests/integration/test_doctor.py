@@ -53,7 +53,7 @@ def test_a_machine_with_nothing(run, tmp_path):
     assert "dram  modelled  L0" in told
     assert "measured  L" not in told
     assert "modelled because the CPU is no x86 one as far as /proc/cpuinfo says" in told
-    assert "to measure it: set MLFLOW_CARBON_CPU_POWER_W to the design power of the CPU" in told
+    assert "what would help: set MLFLOW_CARBON_CPU_POWER_W to the design power of the CPU" in told
     assert "a better model: export MLFLOW_CARBON_RAM_POWER_W=<watts of all memory>" in told
     assert "Recorded beside power\n  nothing\n" in told
 
@@ -79,7 +79,7 @@ def test_a_counter_that_cannot_be_read_names_the_command(run):
         assert "check that `cat my tree/sys/class/powercap/intel-rapl:0/energy_uj` prints a number" in why
     else:
         assert "PermissionError" in why
-        assert "to measure it: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in why
+        assert "what would help: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in why
 
 
 @needs_cc
@@ -105,3 +105,25 @@ def test_what_cannot_be_made_or_found_is_said(run, tmp_path):
     run("python -m mlflow_carbon.testing powercap tree")
     run("python -m mlflow_carbon.testing powercap tree", code=1)
     run("mlflow-carbon doctor --root nowhere", code=64)
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
+    """`doctor | head -1` ends without a traceback, whoever closes the pipe first."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow_carbon", "doctor", "--root", str(tmp_path)],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_wrong_usage_has_the_same_code_everywhere(run):
+    """64, as `mlflow-carbon` has it."""
+    run("python -m mlflow_carbon.testing powercap", code=64)
+    run("mlflow-carbon doctor --sideways", code=64)

@@ -57,8 +57,8 @@ def test_a_modelled_part_says_why_and_what_would_measure_it():
     )
     model = fakes.channel(id="model:cpu", basis=Basis.MODELLED, quality=Quality.L0)
     shown = render(_diagnosis(channels=(model,), absences=(rapl,)))
-    assert "modelled because PermissionError: denied; to measure it: sudo chmod a+r energy_uj" in shown
-    assert "to measure it" not in render(_diagnosis(channels=(fakes.channel(),), absences=(rapl,)))
+    assert "modelled because PermissionError: denied; what would help: sudo chmod a+r energy_uj" in shown
+    assert "what would help" not in render(_diagnosis(channels=(fakes.channel(),), absences=(rapl,)))
 
 
 def test_the_whole_machine_stands_beside_its_parts():
