@@ -196,9 +196,10 @@ def _total(contents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _samples(contents: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The readings that were stored, without the line of the head."""
+    """The readings that were stored, without the line of the head and those of what stood beside power."""
     packed = contents["files"].get("samples.jsonl.gz")
-    return [json.loads(line) for line in gzip.decompress(packed).splitlines()[1:]] if packed else []
+    rows = [json.loads(line) for line in gzip.decompress(packed).splitlines()[1:]] if packed else []
+    return [row for row in rows if "channel" in row]
 
 
 def _last_ns(contents: Mapping[str, Any]) -> int:
