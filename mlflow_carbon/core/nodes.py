@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.core.footprint import RunFootprint
-from mlflow_carbon.core.series import Basis
-from mlflow_carbon.core.totals import count_units
+from mlflow_carbon.core.totals import (
+    ADDITIVE,
+    count_common_units,
+    known_product,
+    known_ratio,
+    known_sum,
+    labels,
+)
 from mlflow_carbon.core.units import J_PER_KWH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from mlflow_carbon.core.footprint import RunFootprint
 
 __all__ = ["Part", "Span", "expected", "findings", "has_keys", "missing", "ordered", "together"]
 
@@ -22,12 +29,8 @@ _SHOWN = 16  # names in a finding
 _MOST = 10**6  # the names of the missing have to fit into memory
 _KEYED = 16  # machines with metrics of their own
 
-# What adds up can be told by its unit. Time passes once for all; a node's meter is one where all have one.
-_ADDITIVE = tuple(
-    f.name
-    for f in fields(RunFootprint)
-    if f.metadata["unit"] in ("kWh", "gCO2e", "s") and f.name not in ("duration_s", "energy_node_kwh")
-)
+# Time passes once for all; a node's meter is one where all have one.
+_ADDITIVE = tuple(name for name in ADDITIVE if name not in ("duration_s", "energy_node_kwh"))
 _LABELS = ("zone", "zone_source", "provider", "pue_source")
 
 
@@ -127,43 +130,36 @@ def together(parts: Iterable[Part]) -> RunFootprint:
     here = ordered(parts)
     number, _ = missing(here)
     prints = [p.footprint for p in here]
-    totals: dict[str, Any] = {name: _sum([getattr(p, name) for p in prints]) for name in _ADDITIVE}
+    totals: dict[str, Any] = {name: known_sum(*(getattr(p, name) for p in prints)) for name in _ADDITIVE}
     totals |= {name: ", ".join(sorted({getattr(p, name) for p in prints} - {""})) for name in _LABELS}
     node_kwh = [p.energy_node_kwh for p in prints]
     duration_s = _duration_s(here)
-    covered = _over([(_times(p.duration_s, p.coverage_ratio), p.duration_s) for p in prints])
+    covered = known_ratio([(known_product(p.duration_s, p.coverage_ratio), p.duration_s) for p in prints])
     whole = replace(
         prints[0],
         **totals,
-        energy_node_kwh=None if None in node_kwh else _sum(node_kwh),
+        **labels(prints),
+        energy_node_kwh=None if None in node_kwh else known_sum(*node_kwh),
         duration_s=duration_s,
         coverage_ratio=covered,
-        power_mean_w=_power_w(totals["energy_kwh"], _times(duration_s, covered)),
-        intensity_gco2e_per_kwh=_over([(p.emissions_gco2e, p.energy_facility_kwh) for p in prints]),
+        power_mean_w=_power_w(totals["energy_kwh"], known_product(duration_s, covered)),
+        intensity_gco2e_per_kwh=known_ratio([(p.emissions_gco2e, p.energy_facility_kwh) for p in prints]),
         pue_ratio=_pue(prints),
-        overhead_ratio=_over([(_times(p.overhead_ratio, p.process_cpu_s), p.process_cpu_s) for p in prints]),
-        process_cpu_ratio=_over([(p.process_cpu_s, _machine_cpu_s(p)) for p in prints]),
-        sci_gco2e_per_unit=None,
-        functional_unit="",
-        functional_units=None,
-        basis=_basis(prints),
-        quality=min((p.quality for p in prints if p.quality not in ("", "none")), default="none"),
+        overhead_ratio=known_ratio(
+            [(known_product(p.overhead_ratio, p.process_cpu_s), p.process_cpu_s) for p in prints]
+        ),
+        process_cpu_ratio=known_ratio([(p.process_cpu_s, _machine_cpu_s(p)) for p in prints]),
         intensity_kind=next((k for k in _KINDS if any(p.intensity_kind == k for p in prints)), ""),
         verdict="warn" if number or any(p.verdict == "warn" for p in prints) else prints[0].verdict,
     )
-    units = {p.functional_unit for p in prints if p.functional_unit}
-    amount = _sum([p.functional_units for p in prints])
-    return count_units(whole, units.pop(), amount or 0) if len(units) == 1 else whole
-
-
-def _basis(prints: Iterable[RunFootprint]) -> str:
-    bases = {p.basis for p in prints if p.basis not in ("", "none")}
-    return bases.pop() if len(bases) == 1 else Basis.MIXED.value if bases else "none"
+    return count_common_units(whole, prints)
 
 
 def _pue(prints: Sequence[RunFootprint]) -> float | None:
     told = {p.pue_ratio for p in prints}
-    return told.pop() if len(told) == 1 else _over([(p.energy_facility_kwh, p.energy_kwh) for p in prints])
+    return (
+        told.pop() if len(told) == 1 else known_ratio([(p.energy_facility_kwh, p.energy_kwh) for p in prints])
+    )
 
 
 def _machine_cpu_s(footprint: RunFootprint) -> float | None:
@@ -192,20 +188,3 @@ def _duration_s(parts: Sequence[Part]) -> float | None:
             lengths.append(end_s - max(start_s, upto_s))
             upto_s = end_s
     return math.fsum(lengths)
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known, the same in any order; None if nothing is."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) if known else None
-
-
-def _times(factor: float | None, other: float | None) -> float | None:
-    return factor * other if factor is not None and other is not None else None
-
-
-def _over(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
-    """Sum over sum of the pairs of which both are known."""
-    known = [(part, whole) for part, whole in pairs if part is not None and whole is not None]
-    whole = math.fsum(whole for _, whole in known)
-    return math.fsum(part for part, _ in known) / whole if whole > 0 else None

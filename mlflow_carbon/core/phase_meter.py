@@ -231,9 +231,8 @@ class _Mixed:
 def _features(times_ns: Mapping[int, int], before: Slices, now: Slices) -> list[tuple[int, float]]:
     """What `PowerFit` is given of one stretch."""
     values = {phase * STRIDE: ns / NS_PER_S for phase, ns in times_ns.items()}
-    if before == now:  # as where no phase begins or ends for long
-        return sorted(values.items())
-    for feature in before.keys() | now.keys():
+    # Nearly always the two are equal: no phase began or ended for long.
+    for feature in before.keys() | now.keys() if before != now else ():
         difference_us = before.get(feature, 0) - now.get(feature, 0)
         if difference_us:
             values[feature] = difference_us / _US_PER_S

@@ -13,7 +13,19 @@ from mlflow_carbon.core.units import J_PER_KWH
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["combine", "count_units", "known_sum"]
+__all__ = [
+    "ADDITIVE",
+    "combine",
+    "count_common_units",
+    "count_units",
+    "known_product",
+    "known_ratio",
+    "known_sum",
+    "labels",
+]
+
+ADDITIVE = tuple(f.name for f in fields(RunFootprint) if f.metadata["unit"] in ("kWh", "gCO2e", "s"))
+"""Fields that add up over segments, told by their unit; ratios, powers and intensities do not."""
 
 
 def count_units(footprint: RunFootprint, unit: str, amount: float) -> RunFootprint:
@@ -39,49 +51,55 @@ def combine(parts: Sequence[RunFootprint]) -> RunFootprint:
         raise ValueError("expected at least one footprint, got none")
     if len(parts) == 1:
         return parts[0]
-    covered_s = [_times(p.duration_s, p.coverage_ratio) for p in parts]
-    bases = {p.basis for p in parts if p.basis not in ("", "none")}
-    qualities = sorted(p.quality for p in parts if p.quality not in ("", "none"))
-    units = {p.functional_unit for p in parts if p.functional_unit}
-    totals: dict[str, Any] = {name: _sum(parts, name) for name in _ADDITIVE}
+    covered_s = [known_product(p.duration_s, p.coverage_ratio) for p in parts]
+    totals: dict[str, Any] = {name: known_sum(*(getattr(p, name) for p in parts)) for name in ADDITIVE}
+    power_kw = known_ratio(zip((p.energy_kwh for p in parts), covered_s, strict=True))
     whole = replace(
         parts[-1],
         **totals,
-        intensity_gco2e_per_kwh=_over((p.emissions_gco2e, p.energy_facility_kwh) for p in parts),
-        power_mean_w=_times(J_PER_KWH, _over(zip((p.energy_kwh for p in parts), covered_s, strict=True))),
-        coverage_ratio=_over(zip(covered_s, (p.duration_s for p in parts), strict=True)),
+        **labels(parts),
+        intensity_gco2e_per_kwh=known_ratio((p.emissions_gco2e, p.energy_facility_kwh) for p in parts),
+        power_mean_w=known_product(J_PER_KWH, power_kw),
+        coverage_ratio=known_ratio(zip(covered_s, (p.duration_s for p in parts), strict=True)),
         overhead_ratio=None,
         process_cpu_ratio=None,
-        sci_gco2e_per_unit=None,
-        functional_unit="",
-        functional_units=None,
-        basis=bases.pop() if len(bases) == 1 else Basis.MIXED.value if bases else "none",
-        quality=qualities[0] if qualities else "none",
         verdict="warn" if any(p.verdict == "warn" for p in parts) else parts[-1].verdict,
     )
-    return count_units(whole, units.pop(), _sum(parts, "functional_units") or 0) if len(units) == 1 else whole
+    return count_common_units(whole, parts)
 
 
-# What adds up can be told by its unit; ratios, powers and intensities do not.
-_ADDITIVE = tuple(f.name for f in fields(RunFootprint) if f.metadata["unit"] in ("kWh", "gCO2e", "s"))
+def labels(parts: Iterable[RunFootprint]) -> dict[str, Any]:
+    """Basis and quality of several: a mixture of bases is `mixed`, the lowest quality counts."""
+    prints = tuple(parts)
+    bases = {p.basis for p in prints if p.basis not in ("", "none")}
+    return {
+        "basis": bases.pop() if len(bases) == 1 else Basis.MIXED.value if bases else "none",
+        "quality": min((p.quality for p in prints if p.quality not in ("", "none")), default="none"),
+    }
 
 
-def _sum(parts: Sequence[RunFootprint], name: str) -> float | None:
-    return known_sum(*(getattr(p, name) for p in parts))
+def count_common_units(whole: RunFootprint, parts: Iterable[RunFootprint]) -> RunFootprint:
+    """The sum of several with their functional units and SCI, where they counted the same ones."""
+    prints = tuple(parts)
+    bare = replace(whole, functional_unit="", functional_units=None, sci_gco2e_per_unit=None)
+    units = {p.functional_unit for p in prints if p.functional_unit}
+    amount = known_sum(*(p.functional_units for p in prints)) or 0
+    return count_units(bare, units.pop(), amount) if len(units) == 1 else bare
 
 
 def known_sum(*values: float | None) -> float | None:
-    """The sum of what is known; None if nothing is."""
+    """The sum of what is known, the same in any order; None if nothing is."""
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return math.fsum(known) if known else None
 
 
-def _times(factor: float | None, other: float | None) -> float | None:
+def known_product(factor: float | None, other: float | None) -> float | None:
+    """The product, where both are known."""
     return factor * other if factor is not None and other is not None else None
 
 
-def _over(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+def known_ratio(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
     """Sum over sum of the pairs of which both are known."""
     known = [(part, whole) for part, whole in pairs if part is not None and whole is not None]
-    whole = sum(whole for _, whole in known)
-    return sum(part for part, _ in known) / whole if whole > 0 else None
+    whole = math.fsum(whole for _, whole in known)
+    return math.fsum(part for part, _ in known) / whole if whole > 0 else None

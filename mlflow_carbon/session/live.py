@@ -240,9 +240,8 @@ class Session:
             self._snapshots.append(snapshot)
         self._marks.extend(marks)
         self._marked += bool(marks)
-        while (
-            len(self._marks) > _MOST_MARKS or self._marked > _MOST_MARKED
-        ):  # nobody takes them: a store is away
+        # Nobody takes them while a store is away.
+        while len(self._marks) > _MOST_MARKS or self._marked > _MOST_MARKED:
             self._marks = self._marks[1::2]
             self._marked = len({id(mark.after) for mark in self._marks})
 

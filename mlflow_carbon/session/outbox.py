@@ -70,9 +70,8 @@ class Outbox:
         """Put something at the end."""
         self._items += items
         self._step_points += sum(map(_count_steps, items))
-        while (
-            self.is_stuck and self._step_points > _MOST_STEP_POINTS
-        ):  # a store that answers takes any number
+        # A store that answers takes any number.
+        while self.is_stuck and self._step_points > _MOST_STEP_POINTS:
             self._thin()
 
     def extend(self, items: Iterable[Delivery]) -> None:

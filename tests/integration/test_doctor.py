@@ -21,7 +21,7 @@ needs_cc = pytest.mark.skipif(
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a command line in an empty folder, with the package on the path, and gives what it printed."""
+    """Runs a command line in an empty folder, with the package on the path, and gives what it printed: its answer, or why not."""
     state = {"MLFLOW_CARBON_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     outside = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_CARBON", "CUDA_VISIBLE"))}
 
@@ -39,7 +39,7 @@ def run(tmp_path):
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout.strip()
+        return (done.stderr if code else done.stdout).strip()
 
     return run
 
@@ -103,8 +103,10 @@ def test_a_simulated_gpu_without_a_counter(run):
 def test_what_cannot_be_made_or_found_is_said(run, tmp_path):
     """A folder that holds a tree already, and a root that is none: a code that is not 0, and the reason."""
     run("python -m mlflow_carbon.testing powercap tree")
-    run("python -m mlflow_carbon.testing powercap tree", code=1)
-    run("mlflow-carbon doctor --root nowhere", code=64)
+    refused = run("python -m mlflow_carbon.testing powercap tree", code=1)
+    assert refused.startswith("mlflow_carbon.testing: ")
+    assert "exists" in refused
+    assert "nowhere" in run("mlflow-carbon doctor --root nowhere", code=64)
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
@@ -125,5 +127,5 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
 
 def test_wrong_usage_has_the_same_code_everywhere(run):
     """64, as `mlflow-carbon` has it."""
-    run("python -m mlflow_carbon.testing powercap", code=64)
-    run("mlflow-carbon doctor --sideways", code=64)
+    assert "DIR" in run("python -m mlflow_carbon.testing powercap", code=64)
+    assert "--sideways" in run("mlflow-carbon doctor --sideways", code=64)
