@@ -36,7 +36,7 @@ _NODES = 32  # rows of machines; a note holds 8000 characters
 _GAP = "&emsp;"  # MLflow's tables have no space between columns
 
 _ENERGY_STEPS = ((1e-3, 1e6, "mWh"), (1.0, 1e3, "Wh"), (1e3, 1.0, "kWh"))
-_BYTE_STEPS = ((1e6, 1e-3, "kB"), (1e9, 1e-6, "MB"), (float("inf"), 1e-9, "GB"))
+_BYTE_STEPS = ((1e3, 1.0, "B"), (1e6, 1e-3, "kB"), (1e9, 1e-6, "MB"), (float("inf"), 1e-9, "GB"))
 _UNITS = {"c": "°C", "mhz": "MHz", "percent": "%"}
 _GRAM_STEPS = ((1.0, 1e3, "mgCO2e"), (1e3, 1.0, "gCO2e"), (float("inf"), 1e-3, "kgCO2e"))
 
@@ -231,7 +231,7 @@ def _fact_text(row: FactRow) -> str:
     if row.limited_s is not None:
         return f"{' '.join((*words, unit))} {row.limited_s:.0f} s of {row.time_s:.0f} s"
     if row.total is not None and unit == "bytes":
-        factor, size = next(((f, u) for limit, f, u in _BYTE_STEPS if row.total < limit), _BYTE_STEPS[-1][1:])
+        factor, size = next((f, u) for limit, f, u in _BYTE_STEPS if row.total < limit)
         return f"{' '.join(words)} {_three(row.total * factor)} {size}"
     if row.total is not None:
         return f"{' '.join(words)} {row.total:.0f} times"

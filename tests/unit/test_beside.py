@@ -107,7 +107,7 @@ def test_the_note_has_a_line_per_device():
     assert shown.split("| Device")[1].splitlines() == [
         "&emsp; | Beside power |",
         "| --- | --- |",
-        "| disk&emsp; | read 1.23 GB, written 0.9 kB |",
+        "| disk&emsp; | read 1.23 GB, written 900 B |",
         "| nvml:0&emsp; | clock sm 1410 MHz (41 to 1980), limited by power 12 s of 60 s, temperature 63.4 °C (41 to 71) |",
         "| cpu:0&emsp; | throttled 3 times |",
         "<!-- /mlflow-carbon -->",
