@@ -156,6 +156,7 @@ def test_an_interrupt_belongs_to_the_user(run_env):
     script(
         """
         import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         def interrupt():
             time.sleep(1.5)
             os.kill(os.getpid(), signal.SIGINT)
