@@ -10,18 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.core.history import DAY_S, HOUR_S, Archive
+from mlflow_carbon.core.history import DAY_S, HOUR_S
 
 if TYPE_CHECKING:
-    from mlflow_carbon.core.history import History
-    from mlflow_carbon.core.paths import Track
+    from mlflow_carbon.core.history import Archive, History
 
 __all__ = ["Forecast", "forecast", "static"]
-
-_ERROR_DAYS = 90
-_MIN_ERRORS = 7 * 24
-_TYPICAL_SD_RATIO = 0.25
-_TYPICAL_DECAY_H = 24.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +82,7 @@ def forecast(
         ValueError: If the name is unknown, every value is missing, or the archive has other slots.
     """
     from mlflow_carbon.core.forecasters import FORECASTERS
-    from mlflow_carbon.core.paths import Track
+    from mlflow_carbon.core.paths import Track, deviation
 
     track = Track.of(history, archive)
     name = name or _best(history, archive)
@@ -103,7 +97,7 @@ def forecast(
         start_s=history.present_s,
         step_s=history.step_s,
         values=tuple(paths[-1].tolist()),
-        sd=_errors(track, paths),
+        sd=tuple(deviation(track, paths)[-1].tolist()),
         source=f"{name} of {history.source}" if history.source else name,
         note="; ".join(notes + _coverage(history, archive, horizon, name)),
     )
@@ -130,18 +124,3 @@ def _coverage(history: History, archive: Archive | None, horizon: int, name: str
         if left > 0
         else []
     )
-
-
-def _errors(track: Track, paths: object) -> tuple[float, ...]:
-    """Root mean square of the errors made lately at each slot ahead; typical ones for a short history."""
-    import numpy as np
-
-    made = np.asarray(paths)
-    count, horizon = made.shape
-    rows = np.arange(max(0, count - horizon - _ERROR_DAYS * track.per_day), count - horizon + 1)
-    if len(rows) * track.step_s < _MIN_ERRORS * HOUR_S:
-        ahead_h = np.arange(horizon) * track.step_s / HOUR_S
-        share = _TYPICAL_SD_RATIO * np.sqrt(1 - np.exp(-2 * ahead_h / _TYPICAL_DECAY_H))
-        return tuple((share * float(track.values[-track.per_day :].mean())).tolist())
-    came = np.lib.stride_tricks.sliding_window_view(track.values, horizon)[rows]
-    return tuple(np.sqrt(((made[rows] - came) ** 2).mean(axis=0)).tolist())

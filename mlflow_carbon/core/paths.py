@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.history import Archive, History
 
-__all__ = ["ANOMALY_H", "PROFILE_DAYS", "SHAPES", "Track", "climatology", "persistence", "profile"]
+__all__ = ["ANOMALY_H", "PROFILE_DAYS", "SHAPES", "Track", "climatology", "deviation", "persistence", "profile"]
 
 PROFILE_DAYS = 28
 ANOMALY_H = 24.0
 """Days of the profile, and the hours in which its anomaly decays to 1/e (decision record 0017)."""
+
+_ERROR_DAYS = (7, 90)
+_TYPICAL_SD_RATIO = 0.25
 
 SHAPES = {"evening": (3.0, 19.0, 0.08), "solar": (12.0, 20.0, 0.21), "mixed": (14.0, 21.0, 0.08)}
 """Local hour of the trough and of the peak, and the standard deviation over the day as a share of the mean.
@@ -122,6 +125,27 @@ def usual_now(track: Track, mean: NDArray[np.float64]) -> NDArray[np.float64]:
     usual = track.values.copy()
     usual[track.per_day :] = mean[: -track.per_day] if len(mean) > track.per_day else usual[track.per_day :]
     return usual
+
+
+def deviation(track: Track, paths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One standard deviation of the error of each forecast: what it was off by in the last 90 days.
+
+    Column h of row t counts forecasts made up to slot t - h, whose outcome is known in slot t. With less than
+    a week of them a typical deviation stands in.
+    """
+    count, horizon = paths.shape
+    ahead_h = np.arange(horizon) * track.step_s / HOUR_S
+    typical = _TYPICAL_SD_RATIO * np.sqrt(1 - np.exp(-2 * ahead_h / ANOMALY_H))
+    level = np.cumsum(track.values) / np.arange(1, count + 1)
+    found = level[:, None] * typical[None, :]
+    least, most = _ERROR_DAYS[0] * track.per_day, _ERROR_DAYS[1] * track.per_day
+    for ahead in range(min(horizon, max(0, count - least + 1))):
+        square = (paths[: count - ahead, ahead] - track.values[ahead:]) ** 2
+        total = np.concatenate([[0.0], np.cumsum(square)])
+        end = np.arange(least, len(total))
+        first = np.maximum(end - most, 0)
+        found[end + ahead - 1, ahead] = np.sqrt((total[end] - total[first]) / (end - first))
+    return found
 
 
 def climatology(track: Track, horizon: int) -> NDArray[np.float64]:

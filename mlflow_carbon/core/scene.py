@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,6 +75,12 @@ class Scene:
     def values(self) -> NDArray[np.float64]:
         """What came, from the first submission on."""
         return self.track.values[self.first :]
+
+    def earlier(self, days: int) -> tuple[Scene, int]:
+        """The scene with submissions of up to so many days before, and how many these are."""
+        first = max(min(self.first, WARM_UP_DAYS * self.track.per_day), self.first - days * self.track.per_day)
+        more = self.first - first
+        return replace(self, first=first, starts=self.starts + more), more
 
     def came(self) -> NDArray[np.float64]:
         """For each submission the slots in which it can run."""
