@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SCORED", "Scenario", "Score", "delays", "simulate"]
 
 
-_EVIDENCE_DAYS = (90, 365)
+_EVIDENCE_DAYS = 90
 _LEAST_DAYS = 14
 _LEAST_SAVING = 0.005
 
@@ -121,14 +121,13 @@ def _while_it_pays(policy: Callable[[Scene], Outcome]) -> Callable[[Scene], Outc
     """A policy that holds a machine only while waiting for cleaner slots has paid.
 
     What idling costs is certain, what it gains is not, and among many forecasts the best one flatters: so a
-    job waits if those of the last 90 days, and of the last year, have saved half a per cent by it; two weeks
-    of them must be known.
+    job waits if those of the last 90 days have saved half a per cent by it; two weeks of them must be known.
     """
 
     def scored(scene: Scene) -> Outcome:
         if scene.scenario.idle_ratio <= 0:
             return policy(scene)
-        longer, more = scene.earlier(max(_EVIDENCE_DAYS))
+        longer, more = scene.earlier(_EVIDENCE_DAYS)
         emitted, delay = policy(longer)
         base = longer.costs(longer.came())[:, 0]
         has_paid = _has_paid(base * (1 - _LEAST_SAVING) - emitted, longer)
@@ -142,8 +141,8 @@ def _has_paid(gain: NDArray[np.float64], scene: Scene) -> NDArray[np.bool_]:
     per_day = scene.track.per_day
     total = np.concatenate([[0.0], np.cumsum(gain)])
     end = np.maximum(np.arange(len(gain)) - scene.slack - scene.length + 1, 0)
-    spans = [total[end] > total[np.maximum(end - days * per_day, 0)] for days in _EVIDENCE_DAYS]
-    return np.asarray(np.all(spans, axis=0) & (end >= _LEAST_DAYS * per_day))
+    first = np.maximum(end - _EVIDENCE_DAYS * per_day, 0)
+    return np.asarray((total[end] > total[first]) & (end - first >= _LEAST_DAYS * per_day))
 
 
 def _window(scene: Scene, forecaster: str) -> Outcome:
