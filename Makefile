@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fast check format lock lowest docs pictures bench-sampler clean
+.PHONY: help run test fast check format lock lowest docs pictures bench-sampler bench-scheduling clean
 
 VENV ?= .venv
 PYTHON ?=
@@ -14,11 +14,11 @@ setup = sh scripts/setup.sh "$(VENV)"
 tool = "$(VENV)/bin/$(1)"
 lock = requirements.lock
 
-test fast check lowest docs bench-sampler: export MLFLOW_DISABLE_TELEMETRY = true
-test fast check lowest docs bench-sampler: export DO_NOT_TRACK = true
+test fast check lowest docs bench-sampler bench-scheduling: export MLFLOW_DISABLE_TELEMETRY = true
+test fast check lowest docs bench-sampler bench-scheduling: export DO_NOT_TRACK = true
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 run: ## Train on MNIST, measured: mlflow run . -P accum=4 (ARGS="-P accum=8" for another)
 	@$(setup) train,ui "$(PYTHON)"
@@ -68,6 +68,10 @@ lock: ## Resolve requirements.lock again (for the Dockerfile)
 lowest: ## Run the fast tests on the lowest version that each bound allows
 	@$(setup) train,ui,dev "$(PYTHON)"
 	@PATH="$(VENV)/bin:$$PATH" sh scripts/bounds.sh "$(VENV)/bin/python" lowest-direct
+
+bench-scheduling: ## Score policies on the recorded grids of $MLFLOW_CARBON_DATA; about 3 minutes
+	@$(setup) train,ui,dev "$(PYTHON)"
+	$(call tool,python) benchmarks/scheduling.py
 
 bench-sampler: ## Compare with five other meters, installed on the side: cost and error; about 25 minutes
 	@$(setup) train,ui,dev "$(PYTHON)"
