@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_carbon._version import __version__
-from mlflow_carbon.cli import doctor, recover
+from mlflow_carbon.cli import doctor, grid, recover
 from mlflow_carbon.errors import CarbonError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 OK, BAD_DATA, USAGE = 0, 2, 64
-COMMANDS = (doctor, recover)
+COMMANDS = (doctor, grid, recover)
 
 
 class _Parser(argparse.ArgumentParser):
