@@ -18,7 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this pr
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import PROVIDERS, Window, fetch
 
-DEFAULT = ("GB:gb", "GB-LONDON:gb", "GB:gb:SW7", "DE:energy_charts", "FR:energy_charts", "DE:electricity_maps")
+DEFAULT = (
+    "GB:gb",
+    "GB-LONDON:gb",
+    "GB:gb:SW7",
+    "DE:energy_charts",
+    "FR:energy_charts",
+    "DE:electricity_maps",
+)
 DAY_S = 86_400
 
 
@@ -43,17 +50,23 @@ def check(zone_id: str, name: str, argument: str) -> bool:
         kinds = {k: sum(s.kind == k for s in answer.slots) for k in ("actual", "estimated", "forecast")}
         first, last = answer.slots[0], answer.slots[-1]
         age_h = (now_s - last.end_s) / 3600
-        print(f"    {len(answer.slots)} slots {kinds}, {first.gco2e_per_kwh:.0f} ... {last.gco2e_per_kwh:.0f} gCO2e/kWh")
+        print(
+            f"    {len(answer.slots)} slots {kinds}, {first.gco2e_per_kwh:.0f} ... {last.gco2e_per_kwh:.0f} gCO2e/kWh"
+        )
         print(f"    the last one ends {age_h:.1f} h ago (negative: ahead); {answer.note or 'no note'}")
     return good
 
 
 def main() -> int:
     """Check what was asked for; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--zone", action="append", metavar="ZONE:PROVIDER[:ARGUMENT]")
     asked = parser.parse_args().zone or DEFAULT
-    results = [check(zone, name, more[0] if more else "") for zone, name, *more in (a.split(":") for a in asked)]
+    results = [
+        check(zone, name, more[0] if more else "") for zone, name, *more in (a.split(":") for a in asked)
+    ]
     print(f"\n{sum(results)} of {len(results)} answered")
     return 0 if all(results) else 1
 

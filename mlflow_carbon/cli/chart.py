@@ -1,4 +1,4 @@
-"""A small bar chart for terminals, of block characters. Rows of text out of numbers; nothing is printed here."""
+"""A small bar chart for terminals, of block characters: rows of text out of numbers."""
 
 from __future__ import annotations
 

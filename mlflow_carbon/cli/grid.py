@@ -1,4 +1,4 @@
-"""`mlflow-carbon grid`: how clean a grid is now and in the next 24 hours, who says so and how sure that is."""
+"""`mlflow-carbon grid`: how clean a grid is now and in the next 24 hours, and who says so."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Look:
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("grid", help="carbon intensity of a grid now and in the next 24 hours")
-    parser.add_argument("zone", nargs="?", metavar="ZONE", help="grid zone, for example GB; none: as for runs")
+    parser.add_argument(
+        "zone", nargs="?", metavar="ZONE", help="grid zone, for example GB; none: as for runs"
+    )
     parser.add_argument("--grid", metavar="SOURCE", help="source of the figures, see the setting `grid`")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(command=_run)
@@ -75,9 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if found.now.kind == "static" else 0
 
 
-def look(
-    settings: Settings, *, access: grid.Access, now_s: float, problems: list[str] | None = None
-) -> Look:
+def look(settings: Settings, *, access: grid.Access, now_s: float, problems: list[str] | None = None) -> Look:
     """Ask for the present, the next 24 h, and as much of the past as the source gives at little cost.
 
     Args:
@@ -105,11 +105,12 @@ def render(found: Look) -> str:
     """The look as text; times are UTC."""
     series, now = found.intensity, found.now
     facts = grid.zones.facts(series.zone)
+    who = now.source or (series.static_provider if now.kind == "static" else series.provider)
+    name = f", {facts.name}" if facts else ""
     lines = [
-        f"Zone {series.zone}" + (f", {facts.name}" if facts else "") + f" (from {found.zone_source})",
+        f"Zone {series.zone}{name} (from {found.zone_source})",
         f"  now {_value(now)}: {now.kind}, {series.signal}, scope {series.scope}",
-        f"  {now.source or (series.provider if now.kind != 'static' else series.static_provider)}"
-        f"{_age(now, found.now_s)}",
+        f"  {who}{_age(now, found.now_s)}",
         *_next(found),
         *([f"  {series.note}"] if series.note else []),
     ]
@@ -134,7 +135,8 @@ def _next(found: Look) -> list[str]:
     return [
         "",
         f"  next 24 h ({kinds}; {sources})",
-        f"  lowest {_value(best)} at {_clock(best.start_s)}, highest {_value(worst)} at {_clock(worst.start_s)} UTC",
+        f"  lowest {_value(best)} at {_clock(best.start_s)} UTC",
+        f"  highest {_value(worst)} at {_clock(worst.start_s)} UTC",
         "",
         *(f"  {row}" for row in chart),
         f"  {' ' * indent}{hours}".rstrip(),
@@ -148,7 +150,9 @@ def _at(found: Look, t_s: int) -> IntensitySlot | None:
 
 
 def _value(slot: IntensitySlot) -> str:
-    return f"{slot.gco2e_per_kwh:.0f} gCO2e/kWh ({slot.low_gco2e_per_kwh:.0f} to {slot.high_gco2e_per_kwh:.0f})"
+    return (
+        f"{slot.gco2e_per_kwh:.0f} gCO2e/kWh ({slot.low_gco2e_per_kwh:.0f} to {slot.high_gco2e_per_kwh:.0f})"
+    )
 
 
 def _clock(t_s: float) -> str:

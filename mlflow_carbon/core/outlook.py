@@ -7,19 +7,17 @@ may put a better forecaster in its place: anything of the type `Outlook`.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow_carbon.core.carbon import IntensitySlot
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["Outlook", "continued"]
 
 Outlook = Callable[[Mapping[int, IntensitySlot], Sequence[int], float], tuple[IntensitySlot, ...]]
-"""(known slots by start, starts wanted, UTC time now) -> slots for those of the starts that it dares to fill."""
+"""(known slots by start, starts wanted, UTC time now) -> slots for the starts that it dares to fill."""
 
 _DAY_S, _HOUR_S = 86_400, 3600
 _BRIDGE_S = 2 * _HOUR_S
@@ -35,23 +33,16 @@ _NAME_PROFILE = "own history: same time of the last days"
 _NAME_CLIMATOLOGY = "typical day x last level"
 
 
-@dataclass(frozen=True, slots=True)
-class _Usual:
-    """What is usual at a time, and how we know."""
-
-    name: str
-    at: Callable[[int], float]
-
-
 def continued(
     known: Mapping[int, IntensitySlot], wanted: Sequence[int], now_s: float
 ) -> tuple[IntensitySlot, ...]:
     """Slots for times that nobody has given, from the first known one on.
 
-    Gaps of up to 2 h are bridged linearly. Else a value is what is usual then, plus the distance of the last
-    known slot from what was usual, which decays to 1/e in 12 h. Usual is the mean of the same time over the last
-    seven days where three are known, else a typical day at the level of the last 24 h. Times before `now_s` are
-    `estimated`, later ones `forecast`. Nothing is said of times more than seven days after the last known slot.
+    Gaps of up to 2 h are bridged linearly. Else a value is what is usual then, plus the distance of the
+    last known slot from what was usual, which decays to 1/e in 12 h. Usual is the mean of the same time
+    over the last seven days where three are known, else a typical day at the level of the last 24 h.
+    Times up to `now_s` are `estimated`, later ones `forecast`. Nothing is said of times more than seven days
+    after the last known slot.
 
     Args:
         known: Slots of one length, by start.
@@ -60,64 +51,87 @@ def continued(
     """
     if not known:
         return ()
-    starts = sorted(known)
-    step_s = known[starts[0]].end_s - starts[0]
-    usual = _usual(known, starts)
+    past = _Past.of(known)
+    guesses = ((t, past.guess(t)) for t in wanted if t not in known)
     return tuple(
-        replace(slot, issued_s=now_s, fetched_s=now_s)
-        for t in wanted
-        if t not in known
-        for slot in _filled(known, starts, t, step_s, usual, now_s)
+        IntensitySlot(
+            start_s=t,
+            end_s=t + past.step_s,
+            gco2e_per_kwh=guess.value,
+            low_gco2e_per_kwh=guess.value * (1 - guess.ratio),
+            high_gco2e_per_kwh=guess.value * (1 + guess.ratio),
+            kind="forecast" if t > now_s else "estimated",
+            source=guess.name,
+            issued_s=now_s,
+            fetched_s=now_s,
+        )
+        for t, guess in guesses
+        if guess is not None
     )
 
 
-def _filled(  # noqa: PLR0913 - what one slot is made of, inside this module
-    known: Mapping[int, IntensitySlot],
-    starts: Sequence[int],
-    t: int,
-    step_s: int,
-    usual: _Usual,
-    now_s: float,
-) -> Iterator[IntensitySlot]:
-    from bisect import bisect_left
+class _Guess(NamedTuple):
+    """A value, half its range as a ratio, and how it was made."""
 
-    index = bisect_left(starts, t)
-    if index == 0 or t - starts[index - 1] > _OLDEST_S:
-        return
-    before, after = starts[index - 1], starts[index] if index < len(starts) else None
-    last = known[before].gco2e_per_kwh
-    if after is not None and after - before - step_s <= _BRIDGE_S:
-        value = last + (known[after].gco2e_per_kwh - last) * (t - before) / (after - before)
-        name = _NAME_BRIDGE
-    else:
-        value = usual.at(t) + (last - usual.at(before)) * math.exp(-(t - before) / _ANOMALY_S)
-        name = usual.name
-    value = max(0.0, value)
-    ratio = min(_ERROR_RATIO_MAX, _ERROR_RATIO + _ERROR_RATIO_PER_H * (t - before) / _HOUR_S)
-    yield IntensitySlot(
-        start_s=t,
-        end_s=t + step_s,
-        gco2e_per_kwh=value,
-        low_gco2e_per_kwh=value * (1 - ratio),
-        high_gco2e_per_kwh=value * (1 + ratio),
-        kind="forecast" if t > now_s else "estimated",
-        source=name,
-    )
+    value: float
+    ratio: float
+    name: str
 
 
-def _usual(known: Mapping[int, IntensitySlot], starts: Sequence[int]) -> _Usual:
-    """A profile of the last days, or a typical day at the last level."""
-    newest = starts[-1]
-    recent = [t for t in starts if newest - t < _DAY_S]
-    by_time: dict[int, list[float]] = {}
-    for t in starts:
-        if newest - t < _PROFILE_DAYS * _DAY_S:
-            by_time.setdefault(t % _DAY_S, []).append(known[t].gco2e_per_kwh)
-    level = sum(known[t].gco2e_per_kwh for t in recent) / sum(_typical(t) for t in recent)
-    if newest - starts[0] < _PROFILE_FROM_S:
-        return _Usual(_NAME_CLIMATOLOGY, lambda t: level * _typical(t))
-    mean = {time: sum(values) / len(values) for time, values in by_time.items()}
-    return _Usual(_NAME_PROFILE, lambda t: mean.get(t % _DAY_S, level * _typical(t)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Past:
+    """What is known, sorted, and what is usual by the time of day.
+
+    Attributes:
+        known: Slots by start.
+        starts: Their starts, ascending.
+        step_s: Their length.
+        level: Mean of the last 24 h over that of a typical day.
+        profile: Mean by second of the day; empty where too little is known.
+    """
+
+    known: Mapping[int, IntensitySlot]
+    starts: Sequence[int]
+    step_s: int
+    level: float
+    profile: Mapping[int, float]
+
+    @classmethod
+    def of(cls, known: Mapping[int, IntensitySlot]) -> _Past:
+        starts = sorted(known)
+        newest = starts[-1]
+        recent = [t for t in starts if newest - t < _DAY_S]
+        by_time: dict[int, list[float]] = {}
+        if newest - starts[0] >= _PROFILE_FROM_S:
+            for t in starts:
+                if newest - t < _PROFILE_DAYS * _DAY_S:
+                    by_time.setdefault(t % _DAY_S, []).append(known[t].gco2e_per_kwh)
+        return cls(
+            known=known,
+            starts=starts,
+            step_s=known[newest].end_s - newest,
+            level=sum(known[t].gco2e_per_kwh for t in recent) / sum(_typical(t) for t in recent),
+            profile={time: sum(values) / len(values) for time, values in by_time.items()},
+        )
+
+    def usual(self, t: int) -> float:
+        """What is usual at a time."""
+        return self.profile.get(t % _DAY_S, self.level * _typical(t))
+
+    def guess(self, t: int) -> _Guess | None:
+        """A value for a time that is not known; None before the first known slot and long after the last."""
+        index = bisect_left(self.starts, t)
+        if index == 0 or t - self.starts[index - 1] > _OLDEST_S:
+            return None
+        before, after = self.starts[index - 1], next(iter(self.starts[index : index + 1]), None)
+        last = self.known[before].gco2e_per_kwh
+        ratio = min(_ERROR_RATIO_MAX, _ERROR_RATIO + _ERROR_RATIO_PER_H * (t - before) / _HOUR_S)
+        if after is not None and after - before - self.step_s <= _BRIDGE_S:
+            slope = (self.known[after].gco2e_per_kwh - last) / (after - before)
+            return _Guess(last + slope * (t - before), ratio, _NAME_BRIDGE)
+        anomaly = (last - self.usual(before)) * math.exp(-(t - before) / _ANOMALY_S)
+        name = _NAME_PROFILE if self.profile else _NAME_CLIMATOLOGY
+        return _Guess(max(0.0, self.usual(t) + anomaly), ratio, name)
 
 
 def _typical(t: int) -> float:

@@ -42,7 +42,7 @@ class Settlement:
 
 
 def newest(before: Iterable[IntensitySlot], after: Iterable[IntensitySlot]) -> dict[int, IntensitySlot]:
-    """Slots by their start: the more certain kind counts, among equals what was issued last, then what comes last."""
+    """Slots by start: the more certain kind counts, among equals what was issued, then what comes last."""
     found: dict[int, IntensitySlot] = {}
     for slot in (*before, *after):
         known = found.get(slot.start_s)
@@ -70,7 +70,7 @@ def open_spans(energy: EnergySeries, intensity: IntensitySeries) -> tuple[tuple[
 
 
 def with_newer(intensity: IntensitySeries, newer: Iterable[IntensitySlot]) -> IntensitySeries:
-    """The series with slots that are as certain as those it has, or more. A slot that overlaps others is left out."""
+    """The series with newer slots that are as certain as its own, or more; one that overlaps is left out."""
     found = newest(intensity.slots, newer)
     kept: list[IntensitySlot] = []
     for start_s in sorted(found):

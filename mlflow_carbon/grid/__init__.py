@@ -1,7 +1,7 @@
 """Grid carbon intensity: zones, sources and the chain that falls back with a label.
 
-A live provider is one file with `request` and `parse` and one entry in `PROVIDERS`; the network is in `fetch`, what
-was fetched in `cache`, what failed in `ledger`. `intensity` never raises for grid trouble.
+A live provider is one file with `request` and `parse` and one entry in `PROVIDERS`; the network is in
+`fetch`, what was fetched in `cache`, what failed in `ledger`. `intensity` never raises for grid trouble.
 """
 
 from __future__ import annotations

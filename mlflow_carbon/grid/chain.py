@@ -1,7 +1,7 @@
 """From a zone and a window to intensities: each step down has a label, and grid trouble never raises.
 
-given figure -> the source that was named -> (live) what it has answered before -> the zone's own past carried on
--> the annual figure. A static figure says how much, never when.
+given figure -> the source that was named -> what it has answered before -> the zone's own past carried
+on -> the annual figure. A static figure says how much, never when.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class _Live:
     def slots(
         self, window: Window, past: Mapping[int, IntensitySlot]
     ) -> tuple[dict[int, IntensitySlot], tuple[str, ...]]:
-        """Slots of the window and what is to be said of them: from the cache, else fetched, else older ones."""
+        """Slots of the window and what is to be said: from the cache, else fetched, else older ones."""
         slot_s = self.provider.slot_s
         cached = {t: s for t, s in past.items() if t > window.start_s - slot_s}
         wanted = _starts(window, slot_s)
@@ -184,12 +184,12 @@ class _Live:
         return fetched, tuple(notes), failed
 
     def _stamped(self, slot: IntensitySlot) -> IntensitySlot:
-        """With who said it and when; a forecast that does not tell when it was made was the newest at the time."""
+        """With who said it and when; what does not tell when it was issued was the newest at the time."""
         issued_s = slot.issued_s if slot.issued_s is not None else self.now_s
         return replace(slot, source=self.provider.name, issued_s=issued_s, fetched_s=self.now_s)
 
 
-def _local(  # noqa: PLR0913 - one more than the rule, all by name
+def _local(
     name: str, argument: str, static: IntensitySeries, *, window: Window, access: Access, now_s: float
 ) -> IntensitySeries:
     """The series of a source that asks nobody."""
@@ -211,7 +211,7 @@ def _local(  # noqa: PLR0913 - one more than the rule, all by name
     return _series(static, source, filled, (note,))
 
 
-def _filled(  # noqa: PLR0913 - one more than the rule, all by name
+def _filled(
     slots: Mapping[int, IntensitySlot],
     past: Mapping[int, IntensitySlot],
     source: Source,
@@ -226,12 +226,18 @@ def _filled(  # noqa: PLR0913 - one more than the rule, all by name
     wanted = [t for t in _starts(window, source.slot_s) if t not in given]
     added = access.outlook(known, wanted, now_s) if wanted else ()
     found = {t: s for t, s in known.items() if window.start_s - source.slot_s < t}
-    return tuple((found | {s.start_s: s for s in added})[t] for t in sorted({*found, *(s.start_s for s in added)}))
+    return tuple(
+        (found | {s.start_s: s for s in added})[t] for t in sorted({*found, *(s.start_s for s in added)})
+    )
 
 
 def _is_stale(slot: IntensitySlot, now_s: float) -> bool:
     """Whether it is a forecast of what is still to come that is more than a day old."""
-    return slot.kind == "forecast" and slot.start_s > now_s and (slot.issued_s or now_s) < now_s - _STALE_FORECAST_S
+    return (
+        slot.kind == "forecast"
+        and slot.start_s > now_s
+        and (slot.issued_s or now_s) < now_s - _STALE_FORECAST_S
+    )
 
 
 def _starts(window: Window, slot_s: int) -> range:
@@ -262,7 +268,9 @@ def _series(
 
 def _ages(slots: Iterable[IntensitySlot], now_s: float) -> tuple[str, ...]:
     """A word on forecasts that are getting old."""
-    issued = [s.issued_s for s in slots if s.kind == "forecast" and s.start_s > now_s and s.issued_s is not None]
+    issued = [
+        s.issued_s for s in slots if s.kind == "forecast" and s.start_s > now_s and s.issued_s is not None
+    ]
     if not issued or min(issued) >= now_s - _OLD_FORECAST_S:
         return ()
     return (f"forecast issued {minute(min(issued))}, {(now_s - min(issued)) / 3600:.0f} h ago",)

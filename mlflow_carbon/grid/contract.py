@@ -1,4 +1,4 @@
-"""What a source of intensity is. A live one builds requests and reads answers; it never opens a connection."""
+"""What a source of intensity is. A live one builds requests and reads answers; it opens no connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from mlflow_carbon.core.carbon import IntensitySlot
 
-__all__ = ["FORECAST", "HISTORY", "NOW", "Answer", "GridProvider", "LocalSource", "Request", "Token", "Window"]
+__all__ = [
+    "FORECAST",
+    "HISTORY",
+    "NOW",
+    "Answer",
+    "GridProvider",
+    "LocalSource",
+    "Request",
+    "Token",
+    "Window",
+]
 
 NOW, HISTORY, FORECAST = "now", "history", "forecast"
 """The kinds of question."""

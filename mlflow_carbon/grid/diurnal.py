@@ -1,7 +1,7 @@
-"""A mock: invented figures with a peak at 18:00 and a trough at 03:00 UTC. Only where asked for, always labelled.
+"""A mock: invented figures, peak at 18:00 and trough at 03:00 UTC. Only where asked for, always labelled.
 
-A pure function of seed, zone and time: no clock, no generator with a state, so any part of it can be asked for
-in any order. Noise that changed from slot to slot at random would make waiting look far too good; the
+A pure function of seed, zone and time: no clock, no generator with a state, so any part of it can be asked
+for in any order. Noise that changed from slot to slot at random would make waiting look far too good; the
 anomaly here lasts, as that of real grids does (correlation above 0.95 after an hour, 0.5 to 0.8 after a day).
 """
 
@@ -45,7 +45,7 @@ class Diurnal:
     signal: ClassVar[str] = "average"
 
     def slots(self, zone_id: str, window: Window, now_s: float) -> tuple[IntensitySlot, ...]:
-        """Slots that overlap the window; those to come are `forecast`, the others `estimated`: never actual."""
+        """Slots that overlap the window; those to come are `forecast`, the others `estimated`."""
         first = int(window.start_s // _SLOT_S) * _SLOT_S
         last = max(first + _SLOT_S, math.ceil(window.end_s))
         starts = range(first, last, _SLOT_S)

@@ -57,7 +57,7 @@ class ElectricityMaps:
     variable: ClassVar[str] = VARIABLE
 
     def knows(self, zone_id: str) -> bool:
-        """Whether it may know the zone: our ids follow its style; regions of Great Britain are not among them."""
+        """Whether it may know the zone: our ids follow its style, but for the regions of Great Britain."""
         return zones.facts(zone_id) is not None and not zone_id.startswith("GB-")
 
     def request(self, place: str, window: Window, now_s: float) -> tuple[Request, ...]:
@@ -118,7 +118,9 @@ class ElectricityMaps:
             raise GridError(f"{self.name}: expected hours with a carbonIntensity, got none that can be used")
         found = tuple(_issued(slots[t], issued_s if is_forecast else None) for t in sorted(slots))
         estimated = sum(s.kind == "estimated" for s in found)
-        return Answer(slots=found, note=f"{estimated} of {len(found)} h estimated by the service" if estimated else "")
+        return Answer(
+            slots=found, note=f"{estimated} of {len(found)} h estimated by the service" if estimated else ""
+        )
 
 
 def _rows(content: Any) -> list[Any]:
@@ -133,7 +135,11 @@ def _rows(content: Any) -> list[Any]:
     words = said(content)
     raise GridError(
         f"{ElectricityMaps.name}: "
-        + (f"the service says {words!r}" if words else "expected `carbonIntensity`, `history`, `forecast` or `data`")
+        + (
+            f"the service says {words!r}"
+            if words
+            else "expected `carbonIntensity`, `history`, `forecast` or `data`"
+        )
     )
 
 
@@ -142,7 +148,9 @@ def _check(content: dict[str, Any], rows: list[Any], place: str) -> None:
     name = ElectricityMaps.name
     methods = [str(row.get("estimationMethod")) for row in rows if isinstance(row, dict)]
     if any("SANDBOX" in text.upper() for text in (str(content.get("_disclaimer")), *methods)):
-        raise GridError(f"{name}: the values of a sandbox token are made up; put a live token into {VARIABLE}")
+        raise GridError(
+            f"{name}: the values of a sandbox token are made up; put a live token into {VARIABLE}"
+        )
     expected = {"zone": place, "emissionFactorType": "lifecycle", "temporalGranularity": "hourly"}
     for given in (content, *rows):
         for key, value in expected.items():

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTRIES", "FACTORS", "EnergyCharts"]
 
-COUNTRIES = frozenset(
-    "AT BA BE BG CH CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV ME MK NL NO PL PT RO RS SE SI SK".split()
-)
+_LISTED = "AT BA BE BG CH CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV ME MK NL NO PL PT RO RS SE SI SK"
+COUNTRIES = frozenset(_LISTED.split())
 """Zones it is asked about: countries that it lists and that report most of what they make."""
 
 FACTORS = {
@@ -48,7 +47,9 @@ FACTORS = {
 }
 """Factor of each kind of station, by its name in lower case."""
 
-_NO_SOURCE = re.compile(r"load|share|consumption|trading|cross border|import|export|pumped|battery|storage|price")
+_NO_SOURCE = re.compile(
+    r"load|share|consumption|trading|cross border|import|export|pumped|battery|storage|price"
+)
 _SLOT_S = 900
 _DAY_S = 86_400
 _LENGTHS_S = (900, 1800, 3600)
@@ -82,7 +83,7 @@ class EnergyCharts:
         return zone_id in COUNTRIES
 
     def request(self, place: str, window: Window, now_s: float) -> tuple[Request, ...]:
-        """One address, from a day before the window: the newest hours come late, and then the last level counts."""
+        """One address, from a day before the window: the newest hours come late and are carried on."""
         last = -int(-min(window.end_s, now_s) // _SLOT_S) * _SLOT_S
         first = int(min(window.start_s, last) - _DAY_S) // _DAY_S * _DAY_S
         url = f"{self.base_url}/public_power?country={place.lower()}&start={minute(first)}&end={minute(last)}"
@@ -92,8 +93,8 @@ class EnergyCharts:
         """Intensity by the quarter hour, sorted.
 
         Raises:
-            GridError: If the answer is empty, no JSON, an error, has other columns than times, or no slot in which
-                most of the generation is reported and has a factor.
+            GridError: If the answer is empty, no JSON, an error, has other columns than times, or no slot
+                in which most of the generation is reported and has a factor.
         """
         content = decoded(body, self.name)
         times, columns = _table(content)
@@ -110,8 +111,8 @@ class EnergyCharts:
             slots |= {t: _slot(t, *found) for t in range(start_s, start_s + length_s, _SLOT_S)}
         if not slots:
             raise GridError(
-                f"{self.name}: expected the generation of {request.place} by kind, got no slot in which at least "
-                f"{1 - _UNCOVERED_RATIO:.0%} of it is reported and has a factor"
+                f"{self.name}: expected the generation of {request.place} by kind, got no slot in which "
+                f"at least {1 - _UNCOVERED_RATIO:.0%} of it is reported and has a factor"
             )
         note = f"up to {uncovered:.0%} of the generation has no factor and is taken as the rest"
         return Answer(slots=tuple(slots[t] for t in sorted(slots)), note=note)
@@ -177,7 +178,7 @@ def _mix(row: _Row, usual: dict[str, float]) -> tuple[float, float] | None:
 
 
 def _slot(start_s: int, value: float, uncovered: float) -> IntensitySlot:
-    """A quarter hour; the range holds the model's error and what the uncovered share may be, from 0 to the dirtiest."""
+    """A quarter hour; the range holds the model's error, and the uncovered share from 0 to the dirtiest."""
     return IntensitySlot(
         start_s=start_s,
         end_s=start_s + _SLOT_S,

@@ -25,4 +25,4 @@ WIND_OFFSHORE = 12.0
 OCEAN = 17.0
 
 DIRTIEST = 1200.0
-"""Upper end for what has no factor: about what the dirtiest stations emit, lignite and oil shale; not of the table."""
+"""Upper end for what has no factor: about what lignite and oil shale emit; not of the table."""

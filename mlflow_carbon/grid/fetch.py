@@ -1,7 +1,8 @@
 """The network of the grid providers: one bounded GET, with retries, and the secret put in at the last moment.
 
-Everything has an end: each wait, the whole call and the size of an answer. A token is read from the environment
-here and nowhere else; it goes into a header, never into an address, a message, a file or a redirect.
+Everything has an end: each wait, the whole call and the size of an answer. A token is read from the
+environment here and nowhere else; it goes into a header, never into an address, a message, a file or a
+redirect.
 """
 
 from __future__ import annotations
@@ -62,13 +63,16 @@ def get(
         sleep: Waits between tries.
 
     Raises:
-        GridError: If there is no good answer in time; the message names the address, the reason and, where the
-            service refuses, what to do.
+        GridError: If there is no good answer in time; the message names the address, the reason and, where
+            the service refuses, what to do.
     """
     import requests
 
     asked = Request(url=request, what="", place="") if isinstance(request, str) else request
-    headers = {"User-Agent": f"mlflow-carbon/{__version__}", **_secret(asked, os.environ if env is None else env)}
+    headers = {
+        "User-Agent": f"mlflow-carbon/{__version__}",
+        **_secret(asked, os.environ if env is None else env),
+    }
     deadline = monotonic() + budget_s
     failure = GridError("")
     with requests.Session() as session:
@@ -102,9 +106,11 @@ def _secret(request: Request, env: Mapping[str, str]) -> dict[str, str]:
         return {}
     secret = env.get(request.token.variable, "").strip()
     if not secret:
-        raise GridError(f"{request.url}: a token is needed; {request.remedy or f'set {request.token.variable}'}")
+        raise GridError(
+            f"{request.url}: a token is needed; {request.remedy or f'set {request.token.variable}'}"
+        )
     if not (secret.isascii() and secret.isprintable()):
-        raise GridError(f"{request.token.variable}: expected a token of plain letters and digits, got something else")
+        raise GridError(f"{request.token.variable}: expected plain letters and digits, got others")
     return {request.token.header: secret}
 
 
@@ -131,7 +137,7 @@ def _failure(
 
 
 def _retry_after_s(answer: requests.Response) -> float:
-    """Seconds that the service asks for, given as a number or as a date beside its own `Date`; 0 if it does not."""
+    """Seconds that the service asks for, as a number or a date beside its own `Date`; 0 if it does not."""
     asked = answer.headers.get("Retry-After", "").strip()
     if asked.isdecimal():
         return float(asked)

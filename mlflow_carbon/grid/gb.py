@@ -108,7 +108,9 @@ class CarbonIntensityGB:
                 slots[slot.start_s] = slot
         if not slots:
             raise GridError(f"{self.name}: expected half-hour slots, got none that can be used")
-        note = "" if request.place == "GB" else f"{request.place}: regional figures are forecasts, never actuals"
+        note = (
+            "" if request.place == "GB" else f"{request.place}: regional figures are forecasts, never actuals"
+        )
         return Answer(slots=tuple(slots[t] for t in sorted(slots)), note=note)
 
 
@@ -117,9 +119,7 @@ def _path(place: str) -> tuple[str, str]:
     zone_id, _, postcode = place.partition(":")
     if postcode:
         if not _POSTCODE.fullmatch(postcode.upper()):
-            raise GridError(
-                f"grid=gb:{postcode}: expected the outward part of a postcode, such as SW7 or EH1, got {postcode!r}"
-            )
+            raise GridError(f"grid=gb:{postcode}: expected the outward part of a postcode, such as SW7")
         return "/regional/intensity", f"/postcode/{postcode.upper()}"
     if zone_id in REGIONS:
         return "/regional/intensity", f"/regionid/{REGIONS[zone_id]}"
@@ -127,7 +127,7 @@ def _path(place: str) -> tuple[str, str]:
 
 
 def _rows(content: Any, region: int | None) -> list[Any]:
-    """The rows under `data`: a list, or an object (or a list of one) with the rows under a `data` of its own."""
+    """The rows under `data`: a list, or an object (or a list of one) with the rows under its own `data`."""
     for _ in range(2):
         if isinstance(content, dict):
             content = _of_region(content, region).get("data")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlflow_carbon.grid.answers import minute
 from mlflow_carbon.grid.cache import replace_file
@@ -49,7 +49,7 @@ class Ledger:
         return isinstance(asked, int | float) and asked // slot_s == now_s // slot_s
 
     def why_not(self, request: Request, now_s: float) -> str:
-        """Why it must not be asked now; empty where it may. A whole source, or one kind of question about a place."""
+        """Why it must not be asked now, as a whole or for this kind of question; empty where it may."""
         if self.insists:
             return ""
         pauses = self._load()["pauses"]
@@ -63,7 +63,11 @@ class Ledger:
     def succeeded(self, request: Request, now_s: float) -> None:
         """The question was answered: it need not be asked again in this slot, and the source works."""
         found = self._load()
-        asked = {u: t for u, t in found["asked"].items() if isinstance(t, int | float) and now_s - _DAY_S < t <= now_s}
+        asked = {
+            u: t
+            for u, t in found["asked"].items()
+            if isinstance(t, int | float) and now_s - _DAY_S < t <= now_s
+        }
         pauses = {k: p for k, p in found["pauses"].items() if k not in {_ALL, _key(request)}}
         self._save({"asked": asked | {request.url: now_s}, "pauses": pauses})
 
@@ -78,7 +82,11 @@ class Ledger:
         self._save(found)
 
     def _file(self) -> Path | None:
-        return None if self.folder is None else self.folder / re.sub(r"[^\w.-]", "-", self.source) / "ledger.json"
+        return (
+            None
+            if self.folder is None
+            else self.folder / re.sub(r"[^\w.-]", "-", self.source) / "ledger.json"
+        )
 
     def _load(self) -> dict[str, dict[str, Any]]:
         file = self._file()
@@ -101,7 +109,7 @@ def _key(request: Request) -> str:
     return f"{request.what} {request.place}"
 
 
-def _is_pause(value: Any) -> bool:
+def _is_pause(value: Any) -> TypeGuard[dict[str, Any]]:
     return (
         isinstance(value, dict)
         and isinstance(value.get("failures"), int)

@@ -21,4 +21,4 @@ PROVIDERS: Mapping[str, GridProvider] = {
 """Live providers by the name that `settings.grid` takes."""
 
 AUTO = ("gb", "electricity_maps")
-"""What `grid=auto` may ask, in this order; the second only where its token is set. Others are asked by name."""
+"""What `grid=auto` may ask, in this order; the second only where its token is set."""

@@ -75,7 +75,8 @@ class Recorded:
 def read(path: Path) -> Recorded:
     """Read a trace.
 
-    A row that cannot be used is left out, up to one in a hundred; of a time that comes twice the last row counts.
+    A row that cannot be used is left out, up to one in a hundred; of a time that comes twice the last row
+    counts.
 
     Raises:
         GridError: If the file cannot be read, has other columns, times off a raster or too many bad rows; the
@@ -87,7 +88,8 @@ def read(path: Path) -> Recorded:
             reader = csv.DictReader(file)
             if not {_TIME, _VALUE} <= set(reader.fieldnames or ()):
                 raise GridError(
-                    f"{name}: expected a first line with {_TIME} and {_VALUE}, got {reader.fieldnames or 'nothing'}"
+                    f"{name}: expected a first line with {_TIME} and {_VALUE}, "
+                    f"got {reader.fieldnames or 'nothing'}"
                 )
             lines = [(reader.line_num, epoch(row[_TIME]), _figure(row[_VALUE])) for row in reader]
     except OSError as error:
@@ -104,14 +106,19 @@ def _checked(name: str, lines: list[tuple[int, int | None, float | None]]) -> Re
             f"{name}: expected times such as 2021-01-01T00:00Z and 0 to {MAX_GCO2E_PER_KWH} gCO2/kWh, got "
             f"{len(bad)} other lines of {len(lines)}, the first is line {bad[0]}"
         )
-    rows = {t: value for _, t, value in sorted(lines, key=lambda line: line[1] or 0) if t is not None and value is not None}
+    rows = {
+        t: value
+        for _, t, value in sorted(lines, key=lambda line: line[1] or 0)
+        if t is not None and value is not None
+    }
     if len(rows) < 2:  # noqa: PLR2004 - one slot has no length
         raise GridError(f"{name}: expected at least two slots, got {len(rows)}")
     slot_s = Counter(b - a for a, b in pairwise(rows)).most_common(1)[0][0]
     strange = next((t for t in rows if t % slot_s), None) if _DAY_S % slot_s == 0 else next(iter(rows))
     if strange is not None:
         raise GridError(
-            f"{name}: expected slots of one length that divides a day, got one of {slot_s} s at {minute(strange)}"
+            f"{name}: expected slots of one length that divides a day, "
+            f"got one of {slot_s} s at {minute(strange)}"
         )
     return Recorded(name=name, slot_s=slot_s, rows=rows)
 
