@@ -63,18 +63,19 @@ class ElectricityMaps:
     def request(self, place: str, window: Window, now_s: float) -> tuple[Request, ...]:
         """The newest value or the last 24 h, then what is older, then the forecast."""
         this_hour = now_s // _SLOT_S * _SLOT_S
+        end_s = max(window.end_s, window.start_s + 1)
         asked = []
-        if window.start_s >= this_hour or window.end_s <= window.start_s:
+        if window.start_s >= this_hour:
             asked.append(self._ask(place, NOW, "latest"))
-        elif window.end_s > this_hour - _DAY_S:
+        elif end_s > this_hour - _DAY_S:
             asked.append(self._ask(place, HISTORY, "history"))
         first = int(window.start_s // _SLOT_S) * _SLOT_S
-        last = min(-int(-window.end_s // _SLOT_S) * _SLOT_S, int(this_hour) - _DAY_S + _SLOT_S)
+        last = min(-int(-end_s // _SLOT_S) * _SLOT_S, int(this_hour) - _DAY_S + _SLOT_S)
         for start in range(first, last, _MAX_RANGE_S):
             end = min(start + _MAX_RANGE_S, last)
             asked.append(self._ask(place, HISTORY, "past-range", start=minute(start), end=minute(end)))
-        if window.end_s > this_hour + _SLOT_S:
-            ahead_h = (window.end_s - this_hour) / _SLOT_S
+        if end_s > this_hour + _SLOT_S:
+            ahead_h = (end_s - this_hour) / _SLOT_S
             horizon = next((h for h in _HORIZONS_H if h >= ahead_h), _HORIZONS_H[-1])
             asked.append(self._ask(place, FORECAST, "forecast", horizonHours=str(horizon)))
         return tuple(asked)

@@ -89,7 +89,7 @@ def get(
                     allow_redirects=asked.token is None,
                 ) as answer:
                     if answer.status_code == _OK:
-                        return _body(answer, lambda: monotonic() < deadline)
+                        return _unsaid(_body(answer, lambda: monotonic() < deadline), asked, headers)
                     failure = _failure(asked, answer, budget_s, headers)
                     wait = _wait(failure, answer, wait)
             except requests.RequestException as error:
@@ -129,11 +129,15 @@ def _failure(
             words = said(json.loads(b"".join(answer.iter_content(_MAX_WORDS_BYTES))[:_MAX_WORDS_BYTES]))
         except (ValueError, RecursionError, OSError):  # requests' own errors are OSErrors
             words = ""
-    if request.token is not None:
-        words = words.replace(headers[request.token.header], "<token>")
+    words = _unsaid(words.encode(), request, headers).decode()
     text = _expected(request, budget_s, f"HTTP {answer.status_code}" + (f" ({words})" if words else ""))
     remedy = f"; {request.remedy}" if found.is_refusal and request.remedy else ""
     return GridError(text + remedy, status=found.status, retry_after_s=found.retry_after_s)
+
+
+def _unsaid(text: bytes, request: Request, headers: Mapping[str, str]) -> bytes:
+    """An answer without the secret, should the service quote it: what it says may end up in a note."""
+    return text if request.token is None else text.replace(headers[request.token.header].encode(), b"<token>")
 
 
 def _retry_after_s(answer: requests.Response) -> float:

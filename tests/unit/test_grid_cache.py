@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def slot(
-    start_s: int, value: float = 100.0, fetched_s: float = 1.0, kind: str = "forecast", issued_s: float | None = None
+    start_s: int,
+    value: float = 100.0,
+    fetched_s: float = 1.0,
+    kind: str = "forecast",
+    issued_s: float | None = None,
 ) -> IntensitySlot:
     """A half hour."""
     return IntensitySlot(
@@ -102,6 +106,6 @@ def test_an_actual_is_not_lost_to_a_forecast_of_the_same_slot(tmp_path):
 def test_a_place_never_leaves_the_folder(tmp_path, place):
     """Whatever a place is called, its files lie below the source."""
     Cache(folder=tmp_path / "grid").save("s", place, [slot(0)])
-    (file,) = [p for p in tmp_path.rglob("*.json")]
+    (file,) = tmp_path.rglob("*.json")
     assert file.parent.parent == tmp_path / "grid" / "s"
     assert set(Cache(folder=tmp_path / "grid").load("s", place, 0, 1)) == {0}

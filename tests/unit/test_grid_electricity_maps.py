@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -138,7 +139,10 @@ def test_an_answer_that_does_not_name_its_zone_is_refused():
         lambda c: (
             st.lists(c)
             | st.dictionaries(
-                st.sampled_from(["zone", "carbonIntensity", "datetime", "history", "forecast", "data", "error"]), c
+                st.sampled_from(
+                    ["zone", "carbonIntensity", "datetime", "history", "forecast", "data", "error"]
+                ),
+                c,
             )
         ),
     )
@@ -152,7 +156,9 @@ def test_nothing_but_a_grid_error_leaves_the_parser(content):
     assert all(0 < s.gco2e_per_kwh <= 2000 for s in slots)
 
 
-@given(start=st.integers(0, 2_000_000_000), length=st.integers(0, 60 * 86_400), ahead=st.integers(0, 86_400 * 90))
+@given(
+    start=st.integers(0, 2_000_000_000), length=st.integers(0, 60 * 86_400), ahead=st.integers(0, 86_400 * 90)
+)
 def test_the_questions_of_a_past_window_leave_no_gap(start, length, ahead):
     """Ranges follow each other, each at most ten days, up to the day that `history` covers."""
     now_s = start + ahead
@@ -160,6 +166,6 @@ def test_the_questions_of_a_past_window_leave_no_gap(start, length, ahead):
     ranges = [parse_qs(urlsplit(r.url).query) for r in found if "past-range" in r.url]
     spans = [[datetime.fromisoformat(q[k][0]).timestamp() for k in ("start", "end")] for q in ranges]
     assert all(0 < end - begin <= 864_000 for begin, end in spans)
-    assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
     covered = min(spans[0][0] if spans else now_s, now_s - 86_400 if found else now_s)
     assert covered <= start or start >= now_s // HOUR * HOUR - 86_400

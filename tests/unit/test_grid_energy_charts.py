@@ -102,11 +102,16 @@ _POWERS = st.lists(st.none() | st.floats(-1e5, 1e5) | st.just("x"), max_size=6)
 
 @given(
     st.lists(st.integers(0, 40).map(lambda i: FIRST + 900 * i), max_size=6, unique=True),
-    st.dictionaries(st.sampled_from(["Solar", "Fossil gas", "Others", "Load", "Hydro pumped storage"]), _POWERS),
+    st.dictionaries(
+        st.sampled_from(["Solar", "Fossil gas", "Others", "Load", "Hydro pumped storage"]), _POWERS
+    ),
 )
 def test_any_table_gives_a_mix_between_the_cleanest_and_the_dirtiest(times, columns):
     """Or a GridError; a mix is never cleaner than wind nor dirtier than coal."""
-    content = {"unix_seconds": times, "production_types": [{"name": n, "data": d} for n, d in columns.items()]}
+    content = {
+        "unix_seconds": times,
+        "production_types": [{"name": n, "data": d} for n, d in columns.items()],
+    }
     try:
         slots = EC.parse(json.dumps(content).encode(), Request(url="", what=HISTORY, place="DE")).slots
     except GridError:

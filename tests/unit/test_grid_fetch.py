@@ -38,13 +38,13 @@ class FakeTime:
 def server(*answers: Answer, tokens: list[str] | None = None) -> Iterator[tuple[str, list[str]]]:
     """A service that gives the answers in turn, the last one for ever; yields its address and what was asked."""
     asked: list[str] = []
-    tokens = [] if tokens is None else tokens
+    heard = [] if tokens is None else tokens
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             status, headers, body = answers[min(len(asked), len(answers) - 1)]
             asked.append(self.headers["User-Agent"])
-            tokens.append(self.headers.get("auth-token", ""))
+            heard.append(self.headers.get("auth-token", ""))
             self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -152,7 +152,7 @@ def test_an_endless_answer_is_cut_off():
         fetch(url, FakeTime())
 
 
-SECRET = "s3cret-t0ken"
+SECRET = "s3cret-t0ken"  # noqa: S105 - opens nothing
 ENV = {"THE_TOKEN": SECRET}
 
 

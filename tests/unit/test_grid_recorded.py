@@ -92,7 +92,7 @@ def test_another_time_than_that_of_the_file_is_no_slot(trace):
 def test_the_traces_of_the_data_folder_are_read():
     """Every trace there, with the length that its name says."""
     folder = Path(os.environ["MLFLOW_CARBON_DATA"]) / "grid"
-    traces = [p for p in folder.glob("*min.csv")]
+    traces = list(folder.glob("*min.csv"))
     assert traces
     for path in traces:
         assert read(path).slot_s == 60 * int(path.stem.rpartition("_")[2].removesuffix("min"))
