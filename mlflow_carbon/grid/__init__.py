@@ -9,11 +9,12 @@ from __future__ import annotations
 from mlflow_carbon.grid import annual, fetch, zones
 from mlflow_carbon.grid.chain import Access, intensity, provider_of
 from mlflow_carbon.grid.contract import Answer, GridProvider, LocalSource, Request, Token, Window
-from mlflow_carbon.grid.providers import AUTO, PROVIDERS
+from mlflow_carbon.grid.providers import AUTO, PROVIDERS, SEEN_LIVE
 
 __all__ = [
     "AUTO",
     "PROVIDERS",
+    "SEEN_LIVE",
     "Access",
     "Answer",
     "GridProvider",

@@ -76,25 +76,21 @@ def get(
     deadline = monotonic() + budget_s
     failure = GridError("")
     with requests.Session() as session:
+        session.headers.update(headers)
         for pause in (*_PAUSES_S, None):
-            wait = None if pause is None else pause * uniform(0.75, 1.25)  # noqa: S311 - jitter
+            left = max(0.01, deadline - monotonic())
             try:
-                left = max(0.01, deadline - monotonic())
-                with session.get(
-                    asked.url,
-                    headers=headers,
-                    timeout=(min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left)),
-                    stream=True,
-                    # A redirect would take the header along, to whatever host.
-                    allow_redirects=asked.token is None,
-                ) as answer:
+                timeout = (min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left))
+                # A redirect would take the header along, to whatever host.
+                follow = asked.token is None
+                with session.get(asked.url, timeout=timeout, stream=True, allow_redirects=follow) as answer:
                     if answer.status_code == _OK:
                         return _unsaid(_body(answer, lambda: monotonic() < deadline), asked, headers)
                     failure = _failure(asked, answer, budget_s, headers)
-                    wait = _wait(failure, answer, wait)
+                    wait = _wait(failure, answer, pause)
             except requests.RequestException as error:
                 # Its type alone: its text may quote a header.
-                failure = GridError(_expected(asked, budget_s, type(error).__name__))
+                failure, wait = GridError(_expected(asked, budget_s, type(error).__name__)), _jittered(pause)
             if wait is None or monotonic() + wait >= deadline:
                 break
             sleep(wait)
@@ -152,13 +148,17 @@ def _retry_after_s(answer: requests.Response) -> float:
     return max(0.0, wait.total_seconds())
 
 
+def _jittered(pause: float | None) -> float | None:
+    return None if pause is None else pause * uniform(0.75, 1.25)  # noqa: S311 - jitter
+
+
 def _wait(failure: GridError, answer: requests.Response, pause: float | None) -> float | None:
     """How long to wait before the next try; None if another try is of no use."""
     if failure.status not in _RETRIED or pause is None:
         return None
     asked = answer.headers.get("Retry-After", "").strip()
     if not asked:
-        return pause
+        return _jittered(pause)
     # A date is never worth waiting for here; the ledger takes it to heart.
     return max(pause, float(asked)) if asked.isdecimal() else None
 

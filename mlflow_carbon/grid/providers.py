@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.grid.contract import GridProvider
 
-__all__ = ["AUTO", "PROVIDERS"]
+__all__ = ["AUTO", "PROVIDERS", "SEEN_LIVE"]
 
 PROVIDERS: Mapping[str, GridProvider] = {
     "gb": gb.CarbonIntensityGB(),
@@ -22,3 +22,6 @@ PROVIDERS: Mapping[str, GridProvider] = {
 
 AUTO = ("gb", "electricity_maps")
 """What `grid=auto` may ask, in this order; the second only where its token is set."""
+
+SEEN_LIVE: frozenset[str] = frozenset()
+"""Names of the providers whose real answers were read by those who made this: none yet."""
