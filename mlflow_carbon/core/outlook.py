@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlflow_carbon.core.carbon import IntensitySlot
+from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
 
-__all__ = ["Outlook", "continued"]
+__all__ = ["Given", "Outlook", "continued", "given"]
 
 Outlook = Callable[[Mapping[int, IntensitySlot], Sequence[int], float], tuple[IntensitySlot, ...]]
 """(known slots by start, starts wanted, UTC time now) -> slots for the starts that it dares to fill."""
@@ -31,6 +31,35 @@ _ERROR_RATIO, _ERROR_RATIO_PER_H, _ERROR_RATIO_MAX = 0.1, 0.02, 0.5  # engineeri
 _NAME_BRIDGE = "own history: between two known slots"
 _NAME_PROFILE = "own history: same time of the last days"
 _NAME_CLIMATOLOGY = "typical day x last level"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a source itself has said, for a forecaster to start from: nothing of ours and nothing annual.
+
+    Attributes:
+        step_s: Length of a slot in seconds; 0 where nothing was said.
+        past: gCO2e/kWh of the slots that have begun, by start.
+        ahead: gCO2e/kWh of the source's own forecast of the slots to come, by start.
+        issued_s: When that forecast was made; None where there is none.
+    """
+
+    step_s: int
+    past: Mapping[int, float]
+    ahead: Mapping[int, float]
+    issued_s: float | None
+
+
+def given(series: IntensitySeries, now_s: float) -> Given:
+    """Past and forecast of a series by the source that it names."""
+    said = [s for s in series.slots if s.source in {"", series.provider}]
+    ahead = [s for s in said if s.start_s > now_s]
+    return Given(
+        step_s=said[0].end_s - said[0].start_s if said else 0,
+        past={s.start_s: s.gco2e_per_kwh for s in said if s.start_s <= now_s},
+        ahead={s.start_s: s.gco2e_per_kwh for s in ahead},
+        issued_s=min((s.issued_s for s in ahead if s.issued_s is not None), default=None),
+    )
 
 
 def continued(

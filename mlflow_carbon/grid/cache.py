@@ -65,11 +65,23 @@ class Cache:
             return
         try:
             slots = [IntensitySlot(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
-            usable = all(isinstance(s.start_s, int) and isinstance(s.fetched_s, int | float) for s in slots)
+            usable = all(map(_is_usable, slots))
         except (OSError, ValueError, TypeError, RecursionError):
             return
         if usable:
             yield from slots
+
+
+def _is_usable(slot: IntensitySlot) -> bool:
+    """Whether the fields that nobody checks are what they should be; JSON may hold anything."""
+    return (
+        isinstance(slot.start_s, int)
+        and isinstance(slot.end_s, int)
+        and isinstance(slot.kind, str)
+        and isinstance(slot.source, str)
+        and isinstance(slot.fetched_s, int | float)
+        and isinstance(slot.issued_s, int | float | None)
+    )
 
 
 def replace_file(file: Path, content: Any) -> None:

@@ -6,60 +6,32 @@ on -> the annual figure. A static figure says how much, never when.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.carbon import IntensitySeries
-from mlflow_carbon.core.outlook import Outlook, continued
 from mlflow_carbon.core.settle import newest
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid import annual, diurnal, fetch, recorded
+from mlflow_carbon.grid import annual, diurnal, recorded
 from mlflow_carbon.grid.answers import minute
 from mlflow_carbon.grid.contract import Window
-from mlflow_carbon.grid.ledger import Ledger
-from mlflow_carbon.grid.providers import AUTO, PROVIDERS
+from mlflow_carbon.grid.live import PAST_S, Live, starts
+from mlflow_carbon.grid.providers import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from mlflow_carbon.core.carbon import IntensitySlot
-    from mlflow_carbon.grid.cache import Cache
-    from mlflow_carbon.grid.contract import GridProvider, LocalSource, Request, Source
+    from mlflow_carbon.grid.access import Access
+    from mlflow_carbon.grid.contract import GridProvider, LocalSource, Source
     from mlflow_carbon.grid.zones import Zone
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Access", "intensity", "provider_of"]
+__all__ = ["intensity", "provider_of"]
 
-_DAY_S = 86_400
-_REVISED_S = _DAY_S  # live figures are revised for about a day after their slot; later ones are final
-_PAST_S = 7 * _DAY_S  # how much of the cache is read to carry on
-_OLD_FORECAST_S, _STALE_FORECAST_S = 6 * 3600, _DAY_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How the outside is reached.
-
-    Attributes:
-        cache: Slots that were fetched before.
-        providers: Live providers by the name that `settings.grid` takes.
-        fetch: Body of an answer; raises `GridError`.
-        env: Where tokens are.
-        tables: CodeCarbon's data files.
-        outlook: Fills what no source has given.
-        insists: Ask also a service that has just failed.
-    """
-
-    cache: Cache
-    providers: Mapping[str, GridProvider] = field(default_factory=lambda: PROVIDERS)
-    fetch: Callable[[Request], bytes] = fetch.get
-    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    tables: annual.Tables | None = field(default_factory=annual.installed)
-    outlook: Outlook = continued
-    insists: bool = False
+_OLD_FORECAST_S, _STALE_FORECAST_S = 6 * 3600, 86_400
 
 
 def intensity(
@@ -86,7 +58,7 @@ def intensity(
     if found is None:
         return _noted(static, why_not)
     place = f"{zone.id}:{argument}" if argument else zone.id
-    live = _Live(provider=found, place=place, access=access, now_s=now_s)
+    live = Live(provider=found, place=place, access=access, now_s=now_s)
     past = live.past(window)
     slots, notes = live.slots(window, past)
     filled = _filled(slots, past, found, window=window, access=access, now_s=now_s)
@@ -103,7 +75,7 @@ def provider_of(settings: Settings, zone: Zone, access: Access) -> tuple[GridPro
     wanted = [p for p in wanted if asked or not p.variable or access.env.get(p.variable)]
     found = next((p for p in wanted if p.knows(zone.id)), None)
     if found is None:
-        return None, f"grid={name} does not know {zone.id}" if asked else ""
+        return None, _unknown(name, zone.id, access) if asked else ""
     if not zone.is_named:
         # A guess, and with it the place of the machine, is not sent to anybody (decision 8).
         return None, f"{found.name} is asked only if you name the zone, for example zone={zone.id}"
@@ -112,81 +84,10 @@ def provider_of(settings: Settings, zone: Zone, access: Access) -> tuple[GridPro
     return found, ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Live:
-    """One provider, asked about one place at one time."""
-
-    provider: GridProvider
-    place: str
-    access: Access
-    now_s: float
-
-    def past(self, window: Window) -> dict[int, IntensitySlot]:
-        """What the cache holds of the time before and in the window."""
-        name, slot_s = self.provider.name, self.provider.slot_s
-        start_s = min(window.start_s, self.now_s) - _PAST_S
-        found = self.access.cache.load(name, self.place, start_s, window.end_s)
-        return {t: s for t, s in found.items() if t % slot_s == 0 and s.end_s - t == slot_s}
-
-    def slots(
-        self, window: Window, past: Mapping[int, IntensitySlot]
-    ) -> tuple[dict[int, IntensitySlot], tuple[str, ...]]:
-        """Slots of the window and what is to be said: from the cache, else fetched, else older ones."""
-        slot_s = self.provider.slot_s
-        cached = {t: s for t, s in past.items() if t > window.start_s - slot_s}
-        wanted = _starts(window, slot_s)
-        open_ = [t for t in wanted if t not in cached or not self._is_fresh(cached[t])]
-        if not open_:
-            return {t: cached[t] for t in wanted}, ()
-        # Only what is not final yet: a run of weeks does not ask for all its weeks again.
-        missing = Window(start_s=max(window.start_s, open_[0]), end_s=max(window.end_s, open_[0] + 1))
-        fetched, notes, failed = self._ask(missing)
-        if failed and any(t in cached and t not in fetched for t in open_):
-            notes = (*notes, "earlier answers used")
-        return newest(cached.values(), fetched.values()), notes
-
-    def _is_fresh(self, slot: IntensitySlot) -> bool:
-        """Whether the figure is final, or was fetched in the slot that is running now."""
-        fetched_s, slot_s = slot.fetched_s or 0.0, self.provider.slot_s
-        is_final = slot.kind == "actual" and fetched_s >= slot.end_s + _REVISED_S
-        return is_final or fetched_s // slot_s == self.now_s // slot_s
-
-    def _ask(self, window: Window) -> tuple[dict[int, IntensitySlot], tuple[str, ...], bool]:
-        """Slots that the service gives, what it says, and whether it failed. Stops at the first fault."""
-        ledger = Ledger(
-            folder=self.access.cache.folder, source=self.provider.name, insists=self.access.insists
-        )
-        fetched: dict[int, IntensitySlot] = {}
-        notes: list[str] = []
-        failed = False
-        try:
-            requests = self.provider.request(self.place, window, self.now_s)
-        except GridError as error:
-            return {}, (str(error),), True
-        for request in requests:
-            if ledger.is_answered(request, self.provider.slot_s, self.now_s):
-                continue
-            if why := ledger.why_not(request, self.now_s):
-                notes, failed = [*notes, f"{self.provider.name}: {why}"], True
-                continue
-            try:
-                answer = self.provider.parse(self.access.fetch(request), request)
-            except GridError as error:
-                ledger.failed(request, error, self.now_s)
-                notes, failed = [*notes, str(error)], True
-                if not error.is_refusal:
-                    break
-                continue
-            ledger.succeeded(request, self.now_s)
-            fetched = newest(fetched.values(), map(self._stamped, answer.slots))
-            notes += [answer.note] if answer.note else []
-        self.access.cache.save(self.provider.name, self.place, fetched.values())
-        return fetched, tuple(notes), failed
-
-    def _stamped(self, slot: IntensitySlot) -> IntensitySlot:
-        """With who said it and when; what does not tell when it was issued was the newest at the time."""
-        issued_s = slot.issued_s if slot.issued_s is not None else self.now_s
-        return replace(slot, source=self.provider.name, issued_s=issued_s, fetched_s=self.now_s)
+def _unknown(name: str, zone_id: str, access: Access) -> str:
+    others = [other for other, provider in access.providers.items() if provider.knows(zone_id)]
+    hint = f"; {' and '.join(others)} may" if others else "; no live source does"
+    return f"grid={name} does not know {zone_id}{hint}"
 
 
 def _local(
@@ -199,7 +100,7 @@ def _local(
             if name == "recorded"
             else diurnal.Diurnal(seed=int(argument or 0))
         )
-        past = Window(start_s=min(window.start_s, now_s) - _PAST_S, end_s=window.end_s)
+        past = Window(start_s=min(window.start_s, now_s) - PAST_S, end_s=window.end_s)
         found = source.slots(static.zone, past, now_s)
         slots = {s.start_s: replace(s, source=source.name, issued_s=now_s, fetched_s=now_s) for s in found}
         filled = _filled(slots, {}, source, window=window, access=access, now_s=now_s)
@@ -223,12 +124,11 @@ def _filled(
     """The slots, without forecasts that are too old, and what the outlook adds where none is."""
     given = {t: s for t, s in slots.items() if not _is_stale(s, now_s)}
     known = newest((s for s in past.values() if not _is_stale(s, now_s)), given.values())
-    wanted = [t for t in _starts(window, source.slot_s) if t not in given]
+    wanted = [t for t in starts(window, source.slot_s) if t not in given]
     added = access.outlook(known, wanted, now_s) if wanted else ()
     found = {t: s for t, s in known.items() if window.start_s - source.slot_s < t}
-    return tuple(
-        (found | {s.start_s: s for s in added})[t] for t in sorted({*found, *(s.start_s for s in added)})
-    )
+    found |= {s.start_s: s for s in added}
+    return tuple(found[t] for t in sorted(found))
 
 
 def _is_stale(slot: IntensitySlot, now_s: float) -> bool:
@@ -238,11 +138,6 @@ def _is_stale(slot: IntensitySlot, now_s: float) -> bool:
         and slot.start_s > now_s
         and (slot.issued_s or now_s) < now_s - _STALE_FORECAST_S
     )
-
-
-def _starts(window: Window, slot_s: int) -> range:
-    first = int(window.start_s // slot_s) * slot_s
-    return range(first, max(first + 1, int(window.end_s)), slot_s)
 
 
 def _series(

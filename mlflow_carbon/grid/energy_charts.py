@@ -73,7 +73,7 @@ class EnergyCharts:
     name: ClassVar[str] = "energy-charts.info"
     dataset: ClassVar[str] = f"energy-charts.info, generation mix x {factors.TABLE}, imports not counted"
     slot_s: ClassVar[int] = _SLOT_S
-    history_s: ClassVar[int] = 14 * _DAY_S
+    history_s: ClassVar[int] = 28 * _DAY_S
     scope: ClassVar[str] = "life cycle"
     signal: ClassVar[str] = "average"
     variable: ClassVar[str] = ""

@@ -58,8 +58,8 @@ def get(
     Args:
         request: What to ask; a plain address needs no token.
         env: Where the token is; None takes the process's environment.
-        budget_s: Longest duration in seconds.
-        monotonic: Clock of the budget.
+        budget_s: Longest duration in seconds, by the clock that follows.
+        monotonic: That clock.
         sleep: Waits between tries.
 
     Raises:
@@ -69,10 +69,7 @@ def get(
     import requests
 
     asked = Request(url=request, what="", place="") if isinstance(request, str) else request
-    headers = {
-        "User-Agent": f"mlflow-carbon/{__version__}",
-        **_secret(asked, os.environ if env is None else env),
-    }
+    headers = _headers(asked, os.environ if env is None else env)
     deadline = monotonic() + budget_s
     failure = GridError("")
     with requests.Session() as session:
@@ -81,9 +78,9 @@ def get(
             left = max(0.01, deadline - monotonic())
             try:
                 timeout = (min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left))
-                # A redirect would take the header along, to whatever host.
-                follow = asked.token is None
-                with session.get(asked.url, timeout=timeout, stream=True, allow_redirects=follow) as answer:
+                with session.get(
+                    asked.url, timeout=timeout, stream=True, allow_redirects=_may_follow(asked)
+                ) as answer:
                     if answer.status_code == _OK:
                         return _unsaid(_body(answer, lambda: monotonic() < deadline), asked, headers)
                     failure = _failure(asked, answer, budget_s, headers)
@@ -97,9 +94,15 @@ def get(
     raise failure
 
 
-def _secret(request: Request, env: Mapping[str, str]) -> dict[str, str]:
+def _may_follow(request: Request) -> bool:
+    """Whether a redirect may be followed: it would take the token along, to whatever host."""
+    return request.token is None
+
+
+def _headers(request: Request, env: Mapping[str, str]) -> dict[str, str]:
+    ours = {"User-Agent": f"mlflow-carbon/{__version__}"}
     if request.token is None:
-        return {}
+        return ours
     secret = env.get(request.token.variable, "").strip()
     if not secret:
         raise GridError(
@@ -107,7 +110,7 @@ def _secret(request: Request, env: Mapping[str, str]) -> dict[str, str]:
         )
     if not (secret.isascii() and secret.isprintable()):
         raise GridError(f"{request.token.variable}: expected plain letters and digits, got others")
-    return {request.token.header: secret}
+    return {**ours, request.token.header: secret}
 
 
 def _expected(request: Request, budget_s: float, got: str) -> str:

@@ -66,7 +66,7 @@ class CarbonIntensityGB:
     name: ClassVar[str] = "carbonintensity.org.uk"
     dataset: ClassVar[str] = "carbonintensity.org.uk (NESO, CC BY 4.0)"
     slot_s: ClassVar[int] = _SLOT_S
-    history_s: ClassVar[int] = _MAX_REQUEST_S
+    history_s: ClassVar[int] = 2 * _MAX_REQUEST_S
     scope: ClassVar[str] = "direct"
     signal: ClassVar[str] = "average"
     variable: ClassVar[str] = ""

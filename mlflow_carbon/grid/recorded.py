@@ -93,7 +93,7 @@ def read(path: Path) -> Recorded:
                 )
             lines = [(reader.line_num, epoch(row[_TIME]), _figure(row[_VALUE])) for row in reader]
     except OSError as error:
-        raise GridError(f"{name}: cannot be read: {error.strerror}: {path}") from None
+        raise GridError(f"{name}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise GridError(f"{name}: expected CSV text in UTF-8, got something else ({error})") from None
     return _checked(name, lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +71,22 @@ def test_a_damaged_file_counts_as_absent_and_is_mended(tmp_path, content):
     assert cache.load("s", "GB", 0, 86_400) == {}
     cache.save("s", "GB", [slot(0)])
     assert set(cache.load("s", "GB", 0, 86_400)) == {0}
+
+
+@pytest.mark.parametrize("key", ["start_s", "end_s", "kind", "source", "fetched_s", "issued_s", "gco2e_per_kwh"])
+@pytest.mark.parametrize("value", [["x"], {}, "x", None])
+def test_a_field_of_another_kind_makes_the_file_useless(tmp_path, key, value):
+    """Whatever JSON can hold, loading and keeping go on."""
+    cache = Cache(folder=tmp_path)
+    cache.save("s", "GB", [slot(0), slot(1800)])
+    (file,) = tmp_path.rglob("*.json")
+    rows = json.loads(file.read_text())
+    rows[0][key] = value
+    file.write_text(json.dumps(rows))
+    is_good = (key == "issued_s" and value is None) or (key in {"kind", "source"} and value == "x")
+    assert bool(cache.load("s", "GB", 0, 86_400)) == is_good
+    cache.save("s", "GB", [slot(3600)])
+    assert 3600 in cache.load("s", "GB", 0, 86_400)
 
 
 def test_nothing_is_left_beside_the_files(tmp_path):

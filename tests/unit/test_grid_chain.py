@@ -122,7 +122,7 @@ def test_a_zone_without_a_live_provider_is_annual():
     germany = Zone(id="DE", source="argument")
     service = Service(body("gb_day"))
     assert ask(service, zone=germany).note == ""
-    assert "grid=gb does not know DE" in ask(service, zone=germany, settings=Settings(grid="gb")).note
+    assert "grid=gb does not know DE; electricity_maps and energy_charts may" in ask(service, zone=germany, settings=Settings(grid="gb")).note
     assert service.asked == []
 
 
@@ -157,6 +157,17 @@ def test_an_old_answer_is_better_than_none(tmp_path):
     assert series.at(at(12, 30)).kind == "actual"
     assert "ConnectionError" in series.note
     assert "earlier answers used" in series.note
+
+
+def test_a_damaged_cache_is_nothing_lost(tmp_path):
+    """In the same slot the service is asked again, and the answer is kept."""
+    service = Service(body("gb_day"))
+    first = ask(service, folder=tmp_path)
+    for file in (tmp_path / "carbonintensity.org.uk" / "GB").iterdir():
+        file.write_text("[{")
+    assert ask(service, folder=tmp_path).slots == first.slots
+    assert ask(service, folder=tmp_path).slots[:3] == first.slots[:3]
+    assert len(service.asked) == 2
 
 
 def test_actuals_are_final_a_day_after_their_slot(tmp_path):
@@ -292,21 +303,8 @@ def test_a_refusal_stops_that_question_only(tmp_path):
 
 def test_a_stale_forecast_is_not_planned_with(tmp_path):
     """More than six hours old it is said; more than a day old the own past stands in."""
-    window = Window(start_s=at(12), end_s=at(14))
-    ask(Service(body("gb_day")), folder=tmp_path, window=window)
+    ask(Service(body("gb_day")), folder=tmp_path, window=Window(start_s=at(12), end_s=at(14)))
     broken = Service(None)
-    day = 86_400
-
-    def later(hours: float) -> IntensitySeries:
-        now_s = at(13, 10) + 3600 * hours
-        return ask(
-            broken,
-            folder=tmp_path,
-            now_s=at(13, 10),
-            window=Window(start_s=now_s, end_s=now_s + 3600),
-        )
-
-    assert {s.source for s in later(0).slots} == {"carbonintensity.org.uk"}
     cache = Cache(folder=tmp_path)
     slots = cache.load("carbonintensity.org.uk", "GB", at(0), at(23))
     for age_s, source in ((7 * 3600, "carbonintensity.org.uk"), (25 * 3600, "typical day x last level")):
@@ -316,7 +314,7 @@ def test_a_stale_forecast_is_not_planned_with(tmp_path):
         cache.save("carbonintensity.org.uk", "GB", old)
         series = ask(broken, folder=tmp_path, window=Window(start_s=at(13, 10), end_s=at(14)))
         assert {s.source for s in series.slots if s.start_s == at(13, 30)} == {source}
-        assert ("h ago" in series.note) == (age_s < day)
+        assert ("h ago" in series.note) == (age_s < 86_400)
 
 
 def test_what_a_late_service_has_not_told_yet_is_carried_on():
@@ -337,6 +335,16 @@ def test_what_a_late_service_has_not_told_yet_is_carried_on():
     ]
     assert series.provider == "energy-charts.info"
     assert "no factor" in series.note
+
+
+def test_a_forecast_that_is_cut_off_is_carried_on_with_a_label():
+    """The service ends at 14:30; nothing is planned past that in silence."""
+    series = ask(Service(body("gb_day")), window=Window(start_s=at(13), end_s=at(16)))
+    assert [s.start_s for s in series.slots] == list(range(at(13), at(16), 1800))
+    own = [s for s in series.slots if s.source != "carbonintensity.org.uk"]
+    assert [s.start_s for s in own] == [at(14, 30), at(15), at(15, 30)]
+    assert {(s.kind, s.source) for s in own} == {("forecast", "typical day x last level")}
+    assert "3 of 6 slots: typical day x last level" in series.note
 
 
 def test_only_what_is_not_final_is_asked_again(tmp_path):

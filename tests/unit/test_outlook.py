@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.core.carbon import IntensitySlot
-from mlflow_carbon.core.outlook import continued
+from mlflow_carbon.core.outlook import continued, given
+from tests.fakes import intensity
 
 HOUR, DAY = 3600, 86_400
 START = 1_772_409_600  # 2026-03-02T00:00Z
@@ -93,3 +95,15 @@ def test_any_past_gives_slots_of_what_was_asked_only(values, hours):
     assert len(set(starts)) == len(starts)
     assert set(starts) <= set(hours) - set(values)
     assert all(0 <= s.gco2e_per_kwh < 1e5 for s in found)
+
+
+def test_a_forecaster_starts_from_what_the_source_itself_has_said():
+    """Own guesses and the annual figure are no history; the age of a forecast is that of its oldest part."""
+    said = list(known({0: 100, 1: 110, 2: 120, 3: 130}).values())
+    said[2:] = [replace(s, kind="forecast", issued_s=START + 60 * n) for n, s in enumerate(said[2:])]
+    guess = replace(said[3], start_s=said[3].end_s, end_s=said[3].end_s + HOUR, source="typical day x last level")
+    found = given(intensity(slots=[*said, guess]), START + HOUR)
+    assert found.past == {START: 100, START + HOUR: 110}
+    assert found.ahead == {START + 2 * HOUR: 120, START + 3 * HOUR: 130}
+    assert (found.step_s, found.issued_s) == (HOUR, START)
+    assert given(intensity(), START).step_s == 0
