@@ -73,7 +73,9 @@ def test_a_damaged_file_counts_as_absent_and_is_mended(tmp_path, content):
     assert set(cache.load("s", "GB", 0, 86_400)) == {0}
 
 
-@pytest.mark.parametrize("key", ["start_s", "end_s", "kind", "source", "fetched_s", "issued_s", "gco2e_per_kwh"])
+@pytest.mark.parametrize(
+    "key", ["start_s", "end_s", "kind", "source", "fetched_s", "issued_s", "gco2e_per_kwh"]
+)
 @pytest.mark.parametrize("value", [["x"], {}, "x", None])
 def test_a_field_of_another_kind_makes_the_file_useless(tmp_path, key, value):
     """Whatever JSON can hold, loading and keeping go on."""

@@ -122,7 +122,8 @@ def test_a_zone_without_a_live_provider_is_annual():
     germany = Zone(id="DE", source="argument")
     service = Service(body("gb_day"))
     assert ask(service, zone=germany).note == ""
-    assert "grid=gb does not know DE; electricity_maps and energy_charts may" in ask(service, zone=germany, settings=Settings(grid="gb")).note
+    named = ask(service, zone=germany, settings=Settings(grid="gb"))
+    assert "grid=gb does not know DE; electricity_maps and energy_charts may" in named.note
     assert service.asked == []
 
 

@@ -101,7 +101,8 @@ def test_a_forecaster_starts_from_what_the_source_itself_has_said():
     """Own guesses and the annual figure are no history; the age of a forecast is that of its oldest part."""
     said = list(known({0: 100, 1: 110, 2: 120, 3: 130}).values())
     said[2:] = [replace(s, kind="forecast", issued_s=START + 60 * n) for n, s in enumerate(said[2:])]
-    guess = replace(said[3], start_s=said[3].end_s, end_s=said[3].end_s + HOUR, source="typical day x last level")
+    end_s = said[3].end_s
+    guess = replace(said[3], start_s=end_s, end_s=end_s + HOUR, source="typical day x last level")
     found = given(intensity(slots=[*said, guess]), START + HOUR)
     assert found.past == {START: 100, START + HOUR: 110}
     assert found.ahead == {START + 2 * HOUR: 120, START + 3 * HOUR: 130}
