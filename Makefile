@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test fast check format lock lowest docs pictures bench-sampler bench-scheduling clean
+.PHONY: help run test fast check format lock lowest docs pictures bench-sampler bench-scheduling live-check clean
 
 VENV ?= .venv
 PYTHON ?=
@@ -76,6 +76,10 @@ bench-scheduling: ## Score policies on the recorded grids of $MLFLOW_CARBON_DATA
 bench-sampler: ## Compare with five other meters, installed on the side: cost and error; about 25 minutes
 	@$(setup) train,ui,dev "$(PYTHON)"
 	$(call tool,python) benchmarks/sampler.py
+
+live-check: ## Ask the real grid services what they say now (needs a network; no test does this)
+	@$(setup) train,ui,dev "$(PYTHON)"
+	$(call tool,python) tests/live_check.py
 
 clean: ## Remove environments, caches and build output (never runs: mlflow.db and mlruns stay)
 	rm -rf "$(VENV)" build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

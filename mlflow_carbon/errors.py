@@ -37,7 +37,22 @@ class ZoneError(SettingsError):
 
 
 class GridError(CarbonError):
-    """A grid provider could not deliver an intensity."""
+    """A grid provider could not deliver an intensity.
+
+    Attributes:
+        status: HTTP status of the answer; 0 where there was none or it was a good one.
+        retry_after_s: How long the service asks to be left alone, in seconds; 0 if it does not say.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the service works and will not answer this question, so that others may still be asked."""
+        return 400 <= self.status < 500 and self.status not in {408, 429}  # noqa: PLR2004 - HTTP's own numbers
 
 
 class JournalError(CarbonError):

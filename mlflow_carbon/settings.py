@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +25,9 @@ ENV_PREFIX = "MLFLOW_CARBON_"
 FILE_NAME = "mlflow-carbon.yaml"
 
 # Not settings of a measurement, but read from the same prefix.
-_OTHER_VARIABLES = frozenset({"AUTOLOG", "CONFIG", "DATA", "DISABLE", "HOME", "OWNER"})
+_OTHER_VARIABLES = frozenset(
+    {"AUTOLOG", "CONFIG", "DATA", "DISABLE", "ELECTRICITY_MAPS_TOKEN", "HOME", "OWNER"}
+)
 
 
 class Overrides(TypedDict, total=False):
@@ -48,7 +51,9 @@ class Settings:
 
     Attributes:
         zone: Grid zone id (`GB`, `DE`, `US-CAL-CISO`); None: cloud variables, then the time zone.
-        grid: `auto` (live where the user named a zone that has a live provider), `annual` or `gb`.
+        grid: `auto` (live where the user named a zone that `gb` or, with a token, `electricity_maps` knows),
+            `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`,
+            `recorded:FILE.csv`, or the mock `diurnal` or `diurnal:SEED`.
         intensity_gco2e_per_kwh: A fixed intensity that replaces every provider.
         pue: Power usage effectiveness, at least 1.
         period_s: Sampling period in seconds, 0.05 to 60.
@@ -87,7 +92,15 @@ class Settings:
         )
 
 
-_CHOICES = {"grid": ("auto", "annual", "gb"), "privacy": ("hashed", "full", "off")}
+_CHOICES = {
+    "grid": ("auto", "annual", "gb", "electricity_maps", "energy_charts", "recorded", "diurnal"),
+    "privacy": ("hashed", "full", "off"),
+}
+_GRID_ARGUMENTS = {  # pattern of what may stand after the colon, and what it is
+    "gb": ("([A-Za-z]{1,2}[0-9][A-Za-z0-9]?)?", "the outward part of a postcode, as in gb:SW7"),
+    "recorded": (".+", "a CSV file, as in recorded:trace.csv"),
+    "diurnal": ("[0-9]{0,9}", "a whole number as seed, as in diurnal:7"),
+}
 _RANGES = {
     "intensity_gco2e_per_kwh": (0.0, 5000.0),
     "pue": (1.0, 10.0),
@@ -216,13 +229,31 @@ def _checked(name: str, raw: Any) -> Any:
         raise SettingsError(_unknown(name, name))
     if name in _RANGES:
         return _number(name, raw)
+    if name == "grid":
+        return _grid(raw)
     if name in _CHOICES:
-        if raw not in _CHOICES[name]:
-            raise SettingsError(f"{name}: expected one of {', '.join(_CHOICES[name])}, got {raw!r}")
-        return raw
+        return _choice(name, raw, raw)
     if name == "detail":
         return _flag(name, raw)
     return _text(name, raw)
+
+
+def _choice(name: str, word: Any, raw: Any) -> str:
+    if isinstance(word, str) and word in _CHOICES[name]:
+        return word
+    near = get_close_matches(str(word), _CHOICES[name], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise SettingsError(f"{name}: expected one of {', '.join(_CHOICES[name])}, got {raw!r}{hint}")
+
+
+def _grid(raw: Any) -> str:
+    """A source of intensity, with what belongs to it after a colon."""
+    source, colon, argument = raw.partition(":") if isinstance(raw, str) else (raw, "", "")
+    _choice("grid", source, raw)
+    pattern, expected = _GRID_ARGUMENTS.get(source, ("", "nothing after the name"))
+    if not re.fullmatch(pattern, argument) or (colon and not argument):
+        raise SettingsError(f"grid: expected {expected}, got {raw!r}")
+    return f"{source}{colon}{argument.upper() if source == 'gb' else argument}"
 
 
 def _text(name: str, raw: Any) -> str:

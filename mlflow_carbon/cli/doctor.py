@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon import assembly, autologging, journal, sensors
+from mlflow_carbon import assembly, autologging, grid, journal, sensors
 from mlflow_carbon import settings as setup
 from mlflow_carbon.core.series import Basis, Component
 from mlflow_carbon.errors import SettingsError
@@ -143,16 +143,9 @@ def render(found: Diagnosis) -> str:
         f"  {a.sensor}: {a.reason}" + (f"\n    to change that: {a.remedy}" if a.remedy else "")
         for a in found.absences
     ]
-    intensity = found.costing.intensity
-    slot = intensity.static if not intensity.slots else intensity.slots[0]
     lines += [
         "",
-        "Grid",
-        f"  zone {intensity.zone} (from {found.costing.zone_source}): {_slot_text(slot)}",
-        f"  {slot.kind}, {intensity.signal}, scope {intensity.scope}",
-        f"  {intensity.provider}: {intensity.dataset}",
-        *([f"  {intensity.note}"] if intensity.note else []),
-        f"  PUE {found.costing.pue_ratio:g} ({found.costing.pue_source})",
+        *_grid_lines(found.costing),
         "",
         "MLflow",
         "  hooks for autolog: " + ("present" if found.hooks else "not where expected; use track(run_id=...)"),
@@ -164,6 +157,25 @@ def render(found: Diagnosis) -> str:
     if found.problems:
         lines += ["", "Settings", *(f"  {problem}" for problem in found.problems)]
     return "\n".join(lines)
+
+
+def _grid_lines(costing: Costing) -> list[str]:
+    intensity = costing.intensity
+    slot = intensity.static if not intensity.slots else intensity.slots[0]
+    services = {provider.name for provider in grid.PROVIDERS.values()}
+    untried = intensity.slots and intensity.provider in services - grid.SEEN_LIVE
+    return [
+        "Grid",
+        f"  zone {intensity.zone} (from {costing.zone_source}): {_slot_text(slot)}",
+        f"  {slot.kind}, {intensity.signal}, scope {intensity.scope}",
+        f"  {intensity.provider}: {intensity.dataset}",
+        *([f"  {_UNSEEN}"] if untried else []),
+        *([f"  {intensity.note}"] if intensity.note else []),
+        f"  PUE {costing.pue_ratio:g} ({costing.pue_source})",
+    ]
+
+
+_UNSEEN = "this service was never seen live by those who made this; look at `mlflow-carbon grid`"
 
 
 def _slot_text(slot: IntensitySlot) -> str:

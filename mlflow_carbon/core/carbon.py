@@ -43,6 +43,9 @@ class IntensitySlot:
         low_gco2e_per_kwh: Lower end of the 95 % range.
         high_gco2e_per_kwh: Upper end of the 95 % range.
         kind: `actual`, `forecast`, `estimated` or `static`.
+        source: Who says so, where it differs from the series: another service, or our own forecast.
+        issued_s: When it was said, seconds since the epoch; None where the source does not tell.
+        fetched_s: When it was fetched or computed.
     """
 
     start_s: int
@@ -51,6 +54,9 @@ class IntensitySlot:
     low_gco2e_per_kwh: float
     high_gco2e_per_kwh: float
     kind: str
+    source: str = ""
+    issued_s: float | None = None
+    fetched_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.end_s <= self.start_s:

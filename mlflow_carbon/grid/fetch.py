@@ -1,30 +1,31 @@
-"""The network of the grid providers, and the cache of what it said.
+"""The network of the grid providers: one bounded GET, with retries, and the secret put in at the last moment.
 
-`get` is one bounded GET; `Cache` keeps slots by source, zone and UTC day in small JSON files. Neither
-knows a provider. Everything has an end: each wait, the whole call and the size of an answer.
+Everything has an end: each wait, the whole call and the size of an answer. A token is read from the
+environment here and nowhere else; it goes into a header, never into an address, a message, a file or a
+redirect.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from email.utils import parsedate_to_datetime
 from random import uniform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_carbon._version import __version__
-from mlflow_carbon.core.carbon import IntensitySlot
 from mlflow_carbon.errors import GridError
+from mlflow_carbon.grid.answers import said
+from mlflow_carbon.grid.cache import Cache
+from mlflow_carbon.grid.contract import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Mapping
 
     import requests
 
-__all__ = ["BUDGET_S", "Cache", "CachedSlot", "get"]
+__all__ = ["BUDGET_S", "Cache", "get"]
 
 BUDGET_S = 15.0
 """Longest that one call may take, retries and waits included.
@@ -36,14 +37,15 @@ _TIMEOUT_S = (3.0, 10.0)  # connect, read
 _PAUSES_S = (0.5, 1.0, 2.0)
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _MAX_BYTES = 4_000_000
-_DAY_S = 86_400
+_MAX_WORDS_BYTES = 10_000
 _CHUNK = 64  # the deadline is looked at between chunks, so small ones notice a server that drips
 _OK = 200
 
 
 def get(
-    url: str,
+    request: Request | str,
     *,
+    env: Mapping[str, str] | None = None,
     budget_s: float = BUDGET_S,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -53,40 +55,114 @@ def get(
     The retries are ours and not urllib3's, because that one sleeps through any `Retry-After`, however
     long; here a wait that does not fit into the budget is a failure at once.
 
+    Args:
+        request: What to ask; a plain address needs no token.
+        env: Where the token is; None takes the process's environment.
+        budget_s: Longest duration in seconds, by the clock that follows.
+        monotonic: That clock.
+        sleep: Waits between tries.
+
     Raises:
-        GridError: If there is no good answer in time; the message names the address and the reason.
+        GridError: If there is no good answer in time; the message names the address, the reason and, where
+            the service refuses, what to do.
     """
     import requests
 
+    asked = Request(url=request, what="", place="") if isinstance(request, str) else request
+    headers = _headers(asked, os.environ if env is None else env)
     deadline = monotonic() + budget_s
+    failure = GridError("")
     with requests.Session() as session:
-        session.headers["User-Agent"] = f"mlflow-carbon/{__version__}"
+        session.headers.update(headers)
         for pause in (*_PAUSES_S, None):
-            wait: float | None = None if pause is None else pause * uniform(0.75, 1.25)  # noqa: S311 - jitter
+            left = max(0.01, deadline - monotonic())
             try:
-                left = max(0.01, deadline - monotonic())
                 timeout = (min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left))
-                with session.get(url, timeout=timeout, stream=True) as answer:
+                with session.get(
+                    asked.url, timeout=timeout, stream=True, allow_redirects=_may_follow(asked)
+                ) as answer:
                     if answer.status_code == _OK:
-                        return _body(answer, lambda: monotonic() < deadline)
-                    reason = f"HTTP {answer.status_code}"
-                    wait = _wait(answer, wait)
+                        return _unsaid(_body(answer, lambda: monotonic() < deadline), asked, headers)
+                    failure = _failure(asked, answer, budget_s, headers)
+                    wait = _wait(failure, answer, pause)
             except requests.RequestException as error:
-                reason = type(error).__name__
+                # Its type alone: its text may quote a header.
+                failure, wait = GridError(_expected(asked, budget_s, type(error).__name__)), _jittered(pause)
             if wait is None or monotonic() + wait >= deadline:
                 break
             sleep(wait)
-    raise GridError(f"{url}: expected an answer within {budget_s:g} s, got {reason}")
+    raise failure
 
 
-def _wait(answer: requests.Response, pause: float | None) -> float | None:
+def _may_follow(request: Request) -> bool:
+    """Whether a redirect may be followed: it would take the token along, to whatever host."""
+    return request.token is None
+
+
+def _headers(request: Request, env: Mapping[str, str]) -> dict[str, str]:
+    ours = {"User-Agent": f"mlflow-carbon/{__version__}"}
+    if request.token is None:
+        return ours
+    secret = env.get(request.token.variable, "").strip()
+    if not secret:
+        raise GridError(
+            f"{request.url}: a token is needed; {request.remedy or f'set {request.token.variable}'}"
+        )
+    if not (secret.isascii() and secret.isprintable()):
+        raise GridError(f"{request.token.variable}: expected plain letters and digits, got others")
+    return {**ours, request.token.header: secret}
+
+
+def _expected(request: Request, budget_s: float, got: str) -> str:
+    return f"{request.url}: expected an answer within {budget_s:g} s, got {got}"
+
+
+def _failure(
+    request: Request, answer: requests.Response, budget_s: float, headers: Mapping[str, str]
+) -> GridError:
+    """What went wrong, in the service's words where it has some, without the secret if it quotes it."""
+    found = GridError("", status=answer.status_code, retry_after_s=_retry_after_s(answer))
+    words = ""
+    if found.is_refusal:
+        try:
+            words = said(json.loads(b"".join(answer.iter_content(_MAX_WORDS_BYTES))[:_MAX_WORDS_BYTES]))
+        except (ValueError, RecursionError, OSError):  # requests' own errors are OSErrors
+            words = ""
+    words = _unsaid(words.encode(), request, headers).decode()
+    text = _expected(request, budget_s, f"HTTP {answer.status_code}" + (f" ({words})" if words else ""))
+    remedy = f"; {request.remedy}" if found.is_refusal and request.remedy else ""
+    return GridError(text + remedy, status=found.status, retry_after_s=found.retry_after_s)
+
+
+def _unsaid(text: bytes, request: Request, headers: Mapping[str, str]) -> bytes:
+    """An answer without the secret, should the service quote it: what it says may end up in a note."""
+    return text if request.token is None else text.replace(headers[request.token.header].encode(), b"<token>")
+
+
+def _retry_after_s(answer: requests.Response) -> float:
+    """Seconds that the service asks for, as a number or a date beside its own `Date`; 0 if it does not."""
+    asked = answer.headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(answer.headers.get("Date", ""))
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, wait.total_seconds())
+
+
+def _jittered(pause: float | None) -> float | None:
+    return None if pause is None else pause * uniform(0.75, 1.25)  # noqa: S311 - jitter
+
+
+def _wait(failure: GridError, answer: requests.Response, pause: float | None) -> float | None:
     """How long to wait before the next try; None if another try is of no use."""
-    if answer.status_code not in _RETRIED or pause is None:
+    if failure.status not in _RETRIED or pause is None:
         return None
-    asked = answer.headers.get("Retry-After", "")
+    asked = answer.headers.get("Retry-After", "").strip()
     if not asked:
-        return pause
-    # The other form of this header is a date; waiting for one is never worth it here.
+        return _jittered(pause)
+    # A date is never worth waiting for here; the ledger takes it to heart.
     return max(pause, float(asked)) if asked.isdecimal() else None
 
 
@@ -99,77 +175,3 @@ def _body(answer: requests.Response, in_time: Callable[[], bool]) -> bytes:
         if not in_time():
             raise GridError(f"{answer.url}: the answer came too slowly")
     return bytes(body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CachedSlot:
-    """A slot and when it was fetched, seconds since the epoch."""
-
-    slot: IntensitySlot
-    fetched_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
-    """Slots on disk, one JSON file per source, zone and UTC day; written whole and renamed.
-
-    A file that cannot be read counts as absent, and a folder that cannot be written is left alone:
-    a cache must not be a way to fail.
-
-    Attributes:
-        folder: Where the files are; None keeps nothing.
-    """
-
-    folder: Path | None
-
-    def load(self, source: str, zone: str, start_s: float, end_s: float) -> dict[int, CachedSlot]:
-        """Cached slots that begin in [start, end), by their start, newest write last."""
-        days = range(int(start_s // _DAY_S), int(end_s // _DAY_S) + 1)
-        found = (entry for day in days for entry in self._read(self._file(source, zone, day)))
-        return {e.slot.start_s: e for e in found if start_s <= e.slot.start_s < end_s}
-
-    def save(self, source: str, zone: str, slots: Iterable[IntensitySlot], now_s: float) -> None:
-        """Keep slots as fetched now; what the same days hold already stays."""
-        if self.folder is None:
-            return
-        by_day: dict[int, list[IntensitySlot]] = {}
-        for slot in slots:
-            by_day.setdefault(slot.start_s // _DAY_S, []).append(slot)
-        for day, fresh in by_day.items():
-            file = self._file(source, zone, day)
-            entries = {e.slot.start_s: e for e in self._read(file)}
-            entries |= {s.start_s: CachedSlot(slot=s, fetched_s=now_s) for s in fresh}
-            if file is not None:
-                _replace(file, [asdict(entries[t]) for t in sorted(entries)])
-
-    def _file(self, source: str, zone: str, day: int) -> Path | None:
-        return None if self.folder is None else self.folder / source / zone / f"{day}.json"
-
-    @staticmethod
-    def _read(file: Path | None) -> Iterator[CachedSlot]:
-        if file is None:
-            return
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-            entries = [
-                CachedSlot(slot=IntensitySlot(**row["slot"]), fetched_s=float(row["fetched_s"]))
-                for row in rows
-            ]
-        except (OSError, ValueError, TypeError, KeyError):
-            return
-        yield from entries
-
-
-def _replace(file: Path, content: Any) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as part:
-                json.dump(content, part)
-            Path(name).replace(file)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError:
-        return

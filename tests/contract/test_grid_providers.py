@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid import PROVIDERS, zones
+from mlflow_carbon.grid import AUTO, PROVIDERS, Request, Window, zones
 from mlflow_carbon.settings import _CHOICES
-from tests.grid_payloads import FOLDER, body
+from tests.grid_payloads import FOLDER, body, payload, request
 
 DAY_S = 86_400
 
@@ -23,9 +23,16 @@ def test_its_name_is_a_setting(entry):
     assert entry[0] in _CHOICES["grid"]
 
 
-def test_its_zones_are_ours(entry):
-    """Ids are canonical."""
-    assert {zones.check(z) for z in entry[1].zones} == entry[1].zones
+def test_it_knows_some_of_our_zones_and_not_the_world(entry):
+    """Ids are canonical; nobody is asked about a machine whose place is not known."""
+    assert [z for z in zones.known() if entry[1].knows(z)]
+    assert not entry[1].knows(zones.WORLD)
+    assert not entry[1].knows("ATLANTIS")
+
+
+def test_auto_asks_providers_of_the_table_only():
+    """In an order of its own."""
+    assert set(AUTO) <= set(PROVIDERS)
 
 
 def test_its_labels_are_words_of_the_vocabulary(entry):
@@ -37,10 +44,15 @@ def test_its_labels_are_words_of_the_vocabulary(entry):
 
 def test_requests_are_https_and_bounded(entry):
     """A day needs a handful of addresses at most."""
-    for zone_id in entry[1].zones:
-        urls = entry[1].request(zone_id, 1_772_000_000, 1_772_000_000 + DAY_S)
-        assert 1 <= len(urls) <= 4
-        assert all(u.startswith("https://") for u in urls)
+    now_s = 1_772_000_000
+    window = Window(start_s=now_s - DAY_S / 2, end_s=now_s + DAY_S / 2)
+    for zone_id in (z for z in zones.known() if entry[1].knows(z)):
+        asked = entry[1].request(zone_id, window, now_s)
+        assert 1 <= len(asked) <= 4
+        assert all(r.url.startswith("https://") for r in asked)
+        assert {r.place for r in asked} == {zone_id}
+        assert {r.what for r in asked} <= {"now", "history", "forecast"}
+        assert all(bool(r.token) == bool(entry[1].variable) for r in asked)
 
 
 def test_slots_are_sorted_apart_and_of_the_native_length(entry):
@@ -50,7 +62,7 @@ def test_slots_are_sorted_apart_and_of_the_native_length(entry):
     parsed = 0
     for name in names:
         try:
-            slots = entry[1].parse(body(name))
+            slots = entry[1].parse(body(name), request(name)).slots
         except GridError:
             continue
         parsed += 1
@@ -67,4 +79,12 @@ def test_slots_are_sorted_apart_and_of_the_native_length(entry):
 def test_rubbish_is_a_grid_error(entry, rubbish):
     """No other exception leaves a parser."""
     with pytest.raises(GridError):
-        entry[1].parse(rubbish)
+        entry[1].parse(rubbish, Request(url="", what="history", place="DE"))
+
+
+def test_every_payload_names_its_source():
+    """Decision 32: where the shape comes from, and that nobody was called."""
+    for file in FOLDER.glob("*.json"):
+        content = payload(file.stem)
+        assert "Shape of" in content["source"]
+        assert "No live call was made" in content["note"]

@@ -1,14 +1,18 @@
-"""The GB chain through a real socket: a service on the loopback, the real GET, the cache on disk."""
+"""The chain through a real socket: a service on the loopback with its faults, the real GET, files on disk."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from mlflow_carbon.grid import Access, Window, annual, intensity
+from mlflow_carbon.grid.electricity_maps import VARIABLE, ElectricityMaps
+from mlflow_carbon.grid.energy_charts import EnergyCharts
 from mlflow_carbon.grid.fetch import Cache, get
 from mlflow_carbon.grid.gb import CarbonIntensityGB
 from mlflow_carbon.grid.zones import Zone
@@ -16,20 +20,45 @@ from mlflow_carbon.settings import Settings
 from tests.grid_payloads import body
 
 NOON = int(datetime(2026, 3, 2, 12, 0, tzinfo=UTC).timestamp())
+SECRET = "s3cret-t0ken"  # noqa: S105 - opens nothing
+PAYLOADS = {
+    "/intensity/": "gb_day",
+    "/regional/": "gb_region",
+    "/v4/carbon-intensity/history": "electricity_maps_history",
+    "/v4/carbon-intensity/forecast": "electricity_maps_forecast",
+    "/public_power": "energy_charts_day",
+}
+
+
+class Service:
+    """All services at once: payloads by path, or one fault for every path; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.fault: tuple[int, dict[str, str], bytes] | None = None
+        self.paths: list[str] = []
+        self.tokens: set[str] = set()
+
+    def answer(self, path: str, token: str) -> tuple[int, dict[str, str], bytes]:
+        self.paths.append(path)
+        self.tokens.add(token)
+        if self.fault is not None:
+            return self.fault
+        return 200, {}, body(next(name for start, name in PAYLOADS.items() if path.startswith(start)))
 
 
 @pytest.fixture
-def service():
-    """Answers every GET with the payload of a day and remembers the paths."""
-    paths: list[str] = []
+def served():
+    """A service on the loopback and its address."""
+    service = Service()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            status, headers, content = service.answer(self.path, self.headers.get("auth-token", ""))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body("gb_day"))
+            self.wfile.write(content)
 
         def log_message(self, *args):
             """Keep quiet."""
@@ -37,34 +66,100 @@ def service():
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}", paths
+    yield service, f"http://127.0.0.1:{httpd.server_port}"
     httpd.shutdown()
     httpd.server_close()
     thread.join()
 
 
-def test_a_window_is_fetched_costed_and_kept(service, tmp_path):
-    """One request for the window; the service gone, the cache answers with a note."""
-    url, paths = service
-    gb = CarbonIntensityGB(base_url=url)
-    access = Access(
-        cache=Cache(folder=tmp_path),
-        fetch=lambda address: get(address, budget_s=1),
-        providers={"gb": gb},
+def at_home(url: str, folder, *, budget_s: float = 1) -> Access:
+    """Access to services at an address."""
+    env = {VARIABLE: SECRET}
+    return Access(
+        cache=Cache(folder=folder),
+        fetch=partial(get, env=env, budget_s=budget_s),
+        env=env,
+        providers={
+            "gb": CarbonIntensityGB(base_url=url),
+            "electricity_maps": ElectricityMaps(base_url=url),
+            "energy_charts": EnergyCharts(base_url=url),
+        },
         tables=annual.installed(),
     )
+
+
+def test_a_window_is_fetched_costed_and_kept(served, tmp_path):
+    """One request for the window; the service gone, the cache answers with a note."""
+    service, url = served
     zone = Zone(id="GB", source="argument")
     window = Window(start_s=NOON + 60, end_s=NOON + 3000)
-    live = intensity(Settings(), zone, window=window, access=access, now_s=NOON + 3000)
-    assert paths == ["/intensity/2026-03-02T12:01Z/2026-03-02T13:01Z"]
+    live = intensity(Settings(), zone, window=window, access=at_home(url, tmp_path), now_s=NOON + 3000)
+    assert service.paths == ["/intensity/2026-03-02T12:01Z/2026-03-02T13:01Z"]
     assert [live.at(NOON + t).gco2e_per_kwh for t in (100, 1900, 3700)] == [148, 151, 140]
 
-    gone = Access(
-        cache=access.cache,
-        fetch=lambda address: get(address, budget_s=0.2),
-        providers={"gb": CarbonIntensityGB(base_url="http://127.0.0.1:1")},
-        tables=access.tables,
-    )
+    gone = at_home("http://127.0.0.1:1", tmp_path, budget_s=0.2)
     stale = intensity(Settings(), zone, window=window, access=gone, now_s=NOON + 9000)
     assert [stale.at(NOON + t).gco2e_per_kwh for t in (100, 1900)] == [148, 151]
     assert "earlier answers used" in stale.note
+
+
+CASES = (("gb", "GB", 151.0), ("gb", "GB-LONDON", 144.0), ("electricity_maps", "DE", 400.0))
+FAULTS: tuple[tuple[tuple[int, dict[str, str], bytes], str], ...] = (
+    ((401, {}, b'{"error": "Invalid auth-token s3cret-t0ken"}'), "HTTP 401"),
+    ((429, {"Retry-After": "7200"}, b""), "HTTP 429"),
+    ((500, {}, b"oops"), "HTTP 500"),
+    ((200, {}, b""), "an empty body"),
+    ((200, {}, b"<html>Sorry</html>"), "<html>Sorry"),
+    ((200, {}, b'{"data": [{"from": "2026'), "expected JSON"),
+    ((200, {}, b'{"zone": "DE", "data": []}'), "none that can be used"),
+    ((200, {}, b'{"error": "no such token: s3cret-t0ken"}'), "no such token"),
+)
+
+
+@pytest.mark.parametrize(("grid", "zone_id", "value"), CASES)
+def test_each_service_is_read_and_its_silence_outlived(served, tmp_path, grid, zone_id, value):
+    """Every fault gives the earlier answer with a note, never an exception, and nothing on disk holds the token."""
+    service, url = served
+    zone, window = Zone(id=zone_id, source="argument"), Window(start_s=NOON, end_s=NOON + 4000)
+    access, settings = at_home(url, tmp_path, budget_s=0.3), Settings(grid=grid)
+    good = intensity(settings, zone, window=window, access=access, now_s=NOON + 4000)
+    assert good.at(NOON + 1900).gco2e_per_kwh == value
+    for number, (fault, words) in enumerate(FAULTS, start=2):
+        service.fault = fault
+        insisting = replace(access, insists=True)
+        found = intensity(settings, zone, window=window, access=insisting, now_s=NOON + 7200 * number)
+        assert found.at(NOON + 1900).gco2e_per_kwh == value
+        assert words in found.note
+        assert "earlier answers used" in found.note
+        assert SECRET not in found.note or grid == "gb"  # which was never told it
+    assert service.tokens == ({SECRET} if grid == "electricity_maps" else {""})
+    if grid == "electricity_maps":
+        assert not [p for p in tmp_path.rglob("*") if p.is_file() and SECRET in p.read_text()]
+
+
+def test_a_service_that_wants_to_be_left_alone_is(served, tmp_path):
+    """429 with Retry-After of two hours: no further question for two hours, in any process that shares the folder."""
+    service, url = served
+    service.fault = (429, {"Retry-After": "7200"}, b"")
+    zone, window = Zone(id="GB", source="argument"), Window(start_s=NOON, end_s=NOON + 1800)
+    for minutes in (0, 10, 119, 121):
+        access = at_home(url, tmp_path, budget_s=0.3)
+        found = intensity(Settings(), zone, window=window, access=access, now_s=NOON + 60 * minutes)
+        assert found.at(NOON).kind == "static"
+        assert len(service.paths) == (2 if minutes == 121 else 1)
+
+
+def test_a_mix_becomes_an_intensity(served, tmp_path):
+    """Energy-Charts through the socket: the last level is carried on to the present."""
+    service, url = served
+    zone, window = Zone(id="DE", source="argument"), Window(start_s=NOON, end_s=NOON + 900)
+    found = intensity(
+        Settings(grid="energy_charts"),
+        zone,
+        window=window,
+        access=at_home(url, tmp_path),
+        now_s=NOON + 60,
+    )
+    assert service.paths == ["/public_power?country=de&start=2026-03-01T00:00Z&end=2026-03-02T12:15Z"]
+    assert found.at(NOON).kind == "estimated"
+    assert 300 < found.at(NOON).gco2e_per_kwh < 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -109,3 +110,13 @@ def test_an_unknown_zone_is_wrong_usage(journals, capsys):
     """Exit code 64, one line."""
     assert main(["doctor", "--zone", "Germny"]) == 64
     assert "did you mean DE" in capsys.readouterr().err
+
+
+def test_a_service_that_was_never_seen_live_says_so():
+    """With what to look at; an annual figure needs no such word."""
+    live = replace(
+        fakes.intensity(slots=[replace(fakes.static(), kind="actual")]), provider="energy-charts.info"
+    )
+    found = replace(_diagnosis(), costing=replace(fakes.costing(), intensity=live))
+    assert "never seen live by those who made this" in render(found)
+    assert "never seen live" not in render(_diagnosis())

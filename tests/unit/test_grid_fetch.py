@@ -1,4 +1,4 @@
-"""The bounded GET against a server on the loopback, and the cache on disk."""
+"""The bounded GET against a server on the loopback, and where a token goes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mlflow_carbon.core.carbon import IntensitySlot
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid.fetch import Cache, get
+from mlflow_carbon.grid.contract import Request, Token
+from mlflow_carbon.grid.fetch import get
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -38,15 +35,17 @@ class FakeTime:
 
 
 @contextmanager
-def server(*answers: Answer) -> Iterator[tuple[str, list[str]]]:
+def server(*answers: Answer, tokens: list[str] | None = None) -> Iterator[tuple[str, list[str]]]:
     """A service that gives the answers in turn, the last one for ever; yields its address and what was asked."""
     asked: list[str] = []
+    heard = [] if tokens is None else tokens
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             status, headers, body = answers[min(len(asked), len(answers) - 1)]
             asked.append(self.headers["User-Agent"])
-            self.send_response(status)
+            heard.append(self.headers.get("auth-token", ""))
+            self.send_response_only(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -153,71 +152,76 @@ def test_an_endless_answer_is_cut_off():
         fetch(url, FakeTime())
 
 
-def slot(start_s: int, value: float = 100.0) -> IntensitySlot:
-    """A half hour of forecast."""
-    return IntensitySlot(
-        start_s=start_s,
-        end_s=start_s + 1800,
-        gco2e_per_kwh=value,
-        low_gco2e_per_kwh=value / 2,
-        high_gco2e_per_kwh=value * 2,
-        kind="forecast",
-    )
+SECRET = "s3cret-t0ken"  # noqa: S105 - opens nothing
+ENV = {"THE_TOKEN": SECRET}
 
 
-def test_slots_come_back_as_they_were_kept(tmp_path):
-    """With the time they were fetched, over midnight, and only those of the window."""
-    cache = Cache(folder=tmp_path / "cache")
-    slots = [slot(t) for t in range(84_600, 90_001, 1800)]
-    cache.save("s", "GB", slots, now_s=84_700.0)
-    found = cache.load("s", "GB", 86_400, 90_000)
-    assert [found[t].slot for t in (86_400, 88_200)] == slots[1:3]
-    assert found[86_400].fetched_s == 84_700.0
-    assert cache.load("s", "DE", 0, 200_000) == {}
-    assert cache.load("other", "GB", 0, 200_000) == {}
+def secured(url: str) -> Request:
+    """A question that needs a token."""
+    token = Token(header="auth-token", variable="THE_TOKEN")
+    return Request(url=url, what="now", place="DE", token=token, remedy="set THE_TOKEN to a good token")
 
 
-@settings(max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 200), st.floats(1, 1000)), max_size=30))
-def test_the_last_write_of_a_slot_counts(tmp_path_factory, writes):
-    """Whatever the order of writes, the cache holds for each slot what came last."""
-    cache = Cache(folder=tmp_path_factory.mktemp("cache"))
-    for n, (index, value) in enumerate(writes):
-        cache.save("s", "GB", [slot(index * 1800, value)], now_s=n)
-    found = cache.load("s", "GB", 0, 201 * 1800)
-    assert {t: e.slot.gco2e_per_kwh for t, e in found.items()} == {i * 1800: v for i, v in writes}
+def ask(url: str, env: dict[str, str] | None = None) -> bytes:
+    """One GET with a token on the fake clock."""
+    time = FakeTime()
+    given = ENV if env is None else env
+    return get(secured(url), env=given, monotonic=time.monotonic, sleep=time.sleep)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"[", b"{}", b"[{}]", b"[1]", b"\xff", b'[{"slot": {"start_s": 0}, "fetched_s": 0}]']
-)
-def test_a_damaged_file_counts_as_absent_and_is_mended(tmp_path, content):
-    """A cut-off or foreign file is no error and does not stay."""
-    file = tmp_path / "s" / "GB" / "0.json"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(content)
-    cache = Cache(folder=tmp_path)
-    assert cache.load("s", "GB", 0, 86_400) == {}
-    cache.save("s", "GB", [slot(0)], now_s=1)
-    assert set(cache.load("s", "GB", 0, 86_400)) == {0}
+def test_a_token_goes_into_the_header_and_nowhere_else():
+    """The request names the variable only, so nothing that is logged can hold the secret."""
+    tokens: list[str] = []
+    with server((200, {}, b"{}"), tokens=tokens) as (url, _):
+        ask(url)
+        assert tokens == [SECRET]
+        assert SECRET not in repr(secured(url))
 
 
-def test_nothing_is_left_beside_the_files(tmp_path):
-    """The part file was renamed."""
-    Cache(folder=tmp_path).save("s", "GB", [slot(0)], now_s=1)
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["0.json"]
+@pytest.mark.parametrize("key", ["error", "message"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_says_what_to_do_and_not_what_it_is(status, key):
+    """The service's words are quoted, but for the token, should it echo it."""
+    words = f'{{"{key}": "Invalid auth-token {SECRET}"}}'.encode()
+    with server((status, {}, words)) as (url, asked), pytest.raises(GridError) as caught:
+        ask(url)
+    assert f"HTTP {status} (Invalid auth-token <token>); set THE_TOKEN to a good token" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert (caught.value.status, caught.value.is_refusal, len(asked)) == (status, True, 1)
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
-    """A file where the folder should be: nothing is kept, nothing is raised."""
-    blocked: Path = tmp_path / "cache"
-    blocked.write_text("in the way")
-    Cache(folder=blocked).save("s", "GB", [slot(0)], now_s=1)
-    assert Cache(folder=blocked).load("s", "GB", 0, 86_400) == {}
+@pytest.mark.parametrize("env", [{}, {"THE_TOKEN": " "}])
+def test_without_a_token_nobody_is_asked(env):
+    """The message names the variable's remedy."""
+    with server((200, {}, b"{}")) as (url, asked), pytest.raises(GridError, match="a token is needed; set"):
+        ask(url, env)
+    assert asked == []
 
 
-def test_no_folder_keeps_nothing():
-    """The cache may be switched off."""
-    cache = Cache(folder=None)
-    cache.save("s", "GB", [slot(0)], now_s=1)
-    assert cache.load("s", "GB", 0, 86_400) == {}
+@pytest.mark.parametrize("secret", ["sécret", "a\nb: c"])
+def test_a_token_that_is_no_header_is_refused_unsaid(secret):
+    """Line ends would make headers of their own, and other letters raise deep inside."""
+    with pytest.raises(GridError, match="THE_TOKEN: expected plain letters") as caught:
+        ask("http://127.0.0.1:1/x", {"THE_TOKEN": secret})
+    assert secret not in str(caught.value)
+
+
+def test_a_redirect_does_not_take_the_token_along():
+    """The other host hears nothing."""
+    stolen: list[str] = []
+    with (
+        server((200, {}, b"{}"), tokens=stolen) as (elsewhere, _),
+        server((302, {"Location": elsewhere}, b"")) as (url, _),
+        pytest.raises(GridError, match="HTTP 302"),
+    ):
+        ask(url)
+    assert stolen == []
+
+
+def test_how_long_a_service_wants_to_be_left_alone_is_kept():
+    """As a number, or as a date beside the service's own; the ledger waits that long."""
+    later = {"Date": "Mon, 02 Mar 2026 12:00:00 GMT", "Retry-After": "Mon, 02 Mar 2026 14:00:00 GMT"}
+    for headers in ({"Retry-After": "7200"}, later):
+        with server((429, headers, b"")) as (url, _), pytest.raises(GridError) as caught:
+            fetch(url, FakeTime())
+        assert (caught.value.retry_after_s, caught.value.is_refusal) == (7200, False)

@@ -111,7 +111,21 @@ BAD = [
     ("intensity_gco2e_per_kwh", "-1", _NUMBER.format(low=0, high=5000, raw="-1")),
     ("cpu_power_w", "1e6", _NUMBER.format(low=0, high="100000", raw="1e6")),
     ("ram_power_w", "-0.1", _NUMBER.format(low=0, high="100000", raw="-0.1")),
-    ("grid", "GB", "expected one of auto, annual, gb, got 'GB'"),
+    (
+        "grid",
+        "GB",
+        "expected one of auto, annual, gb, electricity_maps, energy_charts, recorded, diurnal, got 'GB'",
+    ),
+    (
+        "grid",
+        "energy-chart",
+        "expected one of auto, annual, gb, electricity_maps, energy_charts, recorded, diurnal, got 'energy-chart'; did you mean energy_charts?",
+    ),
+    ("grid", "recorded", "expected a CSV file, as in recorded:trace.csv, got 'recorded'"),
+    ("grid", "recorded:", "expected a CSV file, as in recorded:trace.csv, got 'recorded:'"),
+    ("grid", "diurnal:x", "expected a whole number as seed, as in diurnal:7, got 'diurnal:x'"),
+    ("grid", "annual:x", "expected nothing after the name, got 'annual:x'"),
+    ("grid", "gb:SW7 2AZ", "expected the outward part of a postcode, as in gb:SW7, got 'gb:SW7 2AZ'"),
     ("privacy", "on", "expected one of hashed, full, off, got 'on'"),
     ("detail", "maybe", "expected true or false, got 'maybe'"),
     ("zone", "  ", "expected a zone id such as GB or US-CAL-CISO, got '  '"),
@@ -141,6 +155,27 @@ def test_arguments_that_are_no_numbers_are_refused(configured, name, raw):
     """NaN, infinity, booleans and lists: `pue=True` is no PUE of 1."""
     with pytest.raises(SettingsError, match=f"{name}: expected a number from"):
         configured(overrides={name: raw})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("gb:sw7", "gb:SW7"),
+        ("recorded:a:b.csv", "recorded:a:b.csv"),
+        ("diurnal:7", "diurnal:7"),
+        ("diurnal", "diurnal"),
+    ],
+)
+def test_a_source_may_have_something_after_a_colon(configured, given, kept):
+    """A postcode, a file, a seed."""
+    assert configured(GRID=given)[0].grid == kept
+
+
+def test_the_token_of_a_service_is_no_setting(configured):
+    """It is read where it is needed, kept nowhere, and is no unknown variable."""
+    found, problems = configured(ELECTRICITY_MAPS_TOKEN="secret")  # noqa: S106 - opens nothing
+    assert problems == []
+    assert "secret" not in repr(found)
 
 
 @pytest.mark.parametrize("raw", [False, 7, ["GB"]])
