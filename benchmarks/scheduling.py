@@ -13,6 +13,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from record import Report, Table, load, write
+
 from mlflow_carbon.core.paths import Track
 from mlflow_carbon.core.plans import Terms
 from mlflow_carbon.core.scene import Scenario
@@ -116,11 +117,7 @@ def _report(
                 _PLANNED,
             ),
         ),
-        notes=(
-            "GB is direct CO2 of the national mix, the others life cycle by generation; average intensity throughout.",
-            "Submissions that start in the same day are not independent, and one year is one year.",
-            f"All policies over a year took {min(seconds.values()):.0f} to {max(seconds.values()):.0f} s of CPU.",
-        ),
+        notes=_notes(seconds),
         raw={
             part: {zone: [asdict(score) for score in scores.values()] for zone, scores in zones.items()}
             for part, zones in parts.items()
@@ -128,9 +125,19 @@ def _report(
     )
 
 
+def _notes(seconds: Mapping[str, float]) -> tuple[str, ...]:
+    return (
+        "GB is direct CO2 of the national mix, the others life cycle by generation; average intensity throughout.",
+        "Submissions that start in the same day are not independent, and one year is one year.",
+        f"All policies over a year took {min(seconds.values()):.0f} to {max(seconds.values()):.0f} s of CPU.",
+    )
+
+
 def _goals(parts: Mapping[str, Mapping[str, Scores]], seconds: float) -> list[tuple[str, str, str, str]]:
     own = parts["own"]
-    reached = {zone: mean(_reached(scores["window", hours]) for hours in SHORT) for zone, scores in own.items()}
+    reached = {
+        zone: mean(_reached(scores["window", hours]) for hours in SHORT) for zone, scores in own.items()
+    }
     pausing = mean(_reached(scores["interruptible", 24]) for scores in own.values())
     archive = mean(_reached(parts["published"]["DE"]["window", hours]) for hours in SHORT)
     least = min(score.saving_ratio for score in _planned(own))

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.history import Archive, History
 
-__all__ = ["ANOMALY_H", "PROFILE_DAYS", "SHAPES", "Track", "climatology", "deviation", "persistence", "profile"]
+__all__ = [
+    "ANOMALY_H",
+    "PROFILE_DAYS",
+    "SHAPES",
+    "Track",
+    "climatology",
+    "deviation",
+    "persistence",
+    "profile",
+]
 
 PROFILE_DAYS = 28
 ANOMALY_H = 24.0
@@ -93,7 +102,7 @@ def persistence(track: Track, horizon: int) -> NDArray[np.float64]:
     back = rows + _day_offset(ahead, track.per_day)
     found = np.where(back >= 0, track.values[np.maximum(back, 0)], track.values[:, None])
     found[:, 0] = track.values
-    return found
+    return np.asarray(found)
 
 
 def profile(
@@ -145,7 +154,7 @@ def deviation(track: Track, paths: NDArray[np.float64]) -> NDArray[np.float64]:
         end = np.arange(least, len(total))
         first = np.maximum(end - most, 0)
         found[end + ahead - 1, ahead] = np.sqrt((total[end] - total[first]) / (end - first))
-    return found
+    return np.asarray(found)
 
 
 def climatology(track: Track, horizon: int) -> NDArray[np.float64]:

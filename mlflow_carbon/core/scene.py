@@ -78,7 +78,9 @@ class Scene:
 
     def earlier(self, days: int) -> tuple[Scene, int]:
         """The scene with submissions of up to so many days before, and how many these are."""
-        first = max(min(self.first, WARM_UP_DAYS * self.track.per_day), self.first - days * self.track.per_day)
+        first = max(
+            min(self.first, WARM_UP_DAYS * self.track.per_day), self.first - days * self.track.per_day
+        )
         more = self.first - first
         return replace(self, first=first, starts=self.starts + more), more
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.core.carbon import IntensitySlot
-from mlflow_carbon.core.outlook import continued, given
+from mlflow_carbon.core.outlook import continued
+from mlflow_carbon.core.outlook import given as said_by
 from tests.fakes import intensity
 
 HOUR, DAY = 3600, 86_400
@@ -103,8 +104,8 @@ def test_a_forecaster_starts_from_what_the_source_itself_has_said():
     said[2:] = [replace(s, kind="forecast", issued_s=START + 60 * n) for n, s in enumerate(said[2:])]
     end_s = said[3].end_s
     guess = replace(said[3], start_s=end_s, end_s=end_s + HOUR, source="typical day x last level")
-    found = given(intensity(slots=[*said, guess]), START + HOUR)
+    found = said_by(intensity(slots=[*said, guess]), START + HOUR)
     assert found.past == {START: 100, START + HOUR: 110}
     assert found.ahead == {START + 2 * HOUR: 120, START + 3 * HOUR: 130}
     assert (found.step_s, found.issued_s) == (HOUR, START)
-    assert given(intensity(), START).step_s == 0
+    assert said_by(intensity(), START).step_s == 0
