@@ -23,6 +23,7 @@ __all__ = ["POLICIES", "Case", "Job", "Plan", "Region", "Terms", "plan"]
 
 _RARE_RATIO = 0.02
 _WEEK_S = 7 * 86_400
+_LEAST_PAST_S = 86_400  # of less than a day nothing follows for the hours to come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,7 @@ def _first_within(case: Case, limit: float, name: str) -> Plan:
 
 def _warning(history: History | None, limit: float) -> str:
     known = [value for value in history.values if value is not None] if history is not None else []
-    if not known:
+    if history is None or len(known) * history.step_s < _LEAST_PAST_S:
         return ""
     share = sum(value <= limit for value in known) / len(known)
     if share <= _RARE_RATIO:

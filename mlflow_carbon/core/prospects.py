@@ -1,0 +1,129 @@
+"""What a source says of a grid, made ready for planning: its past, and the forecast from now on.
+
+The source's own forecast is taken where it gives one, corrected and extended by ours; otherwise ours, from
+the source's past; without live figures a static one, on which no policy waits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.core.forecast import forecast, static
+from mlflow_carbon.core.history import Archive, History, PublishedForecast
+from mlflow_carbon.core.outlook import given
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
+    from mlflow_carbon.core.forecast import Forecast
+    from mlflow_carbon.core.outlook import Given
+
+__all__ = ["PAST_S", "Prospects", "prospects"]
+
+PAST_S = 42 * 86_400
+"""How much of the past is worth asking for: four weeks for the profile, two to see whether waiting paid."""
+_LEAST_STEP_S = 900  # finer slots make the arrays large and the plan no better
+_STATIC_STEP_S = 1800
+_SD_95 = 1.96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospects:
+    """A forecast and where it comes from.
+
+    Attributes:
+        forecast: From the present slot on.
+        history: The past it was made from; None for a static figure.
+        archive: The source's own forecast, if it gives one.
+    """
+
+    forecast: Forecast
+    history: History | None = None
+    archive: Archive | None = None
+
+
+def prospects(series: IntensitySeries, *, now_s: float, horizon_s: float) -> Prospects:
+    """Past and future of a grid from now on, over a horizon in seconds.
+
+    Args:
+        series: From `grid`, over as much of the past as there is, and the horizon.
+        now_s: UTC time now.
+        horizon_s: The longest wait and the job together; the present slot is added.
+    """
+    said = _coarse(given(series, now_s))
+    present = series.at(now_s)
+    if not said.step_s or (not said.past and not said.ahead):
+        return Prospects(forecast=_static(series.static, now_s, horizon_s, series.static_provider))
+    start_s = int(now_s // said.step_s) * said.step_s
+    past = {t: v for t, v in said.past.items() if start_s - PAST_S <= t <= start_s}
+    if not past:  # a source that speaks of the future only: its nearest word stands for the present
+        past = {start_s: present.gco2e_per_kwh if present.kind != "static" else said.ahead[min(said.ahead)]}
+    first = min(past)
+    history = History(
+        start_s=first,
+        step_s=said.step_s,
+        values=tuple(past.get(t) for t in range(first, start_s + 1, said.step_s)),
+        source=series.provider,
+    )
+    archive = _archive(said, history)
+    found = forecast(history, horizon_s=math.ceil(horizon_s) + said.step_s, archive=archive)
+    return Prospects(forecast=_ranged(found, series, said), history=history, archive=archive)
+
+
+def _static(slot: IntensitySlot, now_s: float, horizon_s: float, source: str) -> Forecast:
+    """The annual figure over the horizon."""
+    start_s = int(now_s // _STATIC_STEP_S) * _STATIC_STEP_S
+    slots = int(horizon_s // _STATIC_STEP_S) + 2
+    return static(slot.gco2e_per_kwh, start_s=start_s, step_s=_STATIC_STEP_S, slots=slots, source=source)
+
+
+def _coarse(said: Given) -> Given:
+    """The same in slots of at least a quarter of an hour; a slot that is only partly known keeps its mean."""
+    if not 0 < said.step_s < _LEAST_STEP_S:
+        return said
+    past = _means(said.past)
+    ahead = {t: v for t, v in _means(said.ahead).items() if t not in past}
+    return replace(said, step_s=_LEAST_STEP_S, past=past, ahead=ahead)
+
+
+def _means(values: Mapping[int, float]) -> dict[int, float]:
+    groups: dict[int, list[float]] = {}
+    for t, value in values.items():
+        groups.setdefault(t // _LEAST_STEP_S * _LEAST_STEP_S, []).append(value)
+    return {t: sum(group) / len(group) for t, group in groups.items()}
+
+
+def _archive(said: Given, history: History) -> Archive | None:
+    """The source's forecast as if issued at the start of the present slot, which is known by now."""
+    if not said.ahead:
+        return None
+    values = {history.present_s: history.values[-1], **said.ahead}
+    raster = range(history.present_s, max(values) + 1, said.step_s)
+    return Archive(
+        forecasts=(
+            PublishedForecast(
+                issued_s=history.present_s,
+                start_s=history.present_s,
+                step_s=said.step_s,
+                values=tuple(values.get(t) for t in raster),
+                source=history.source,
+            ),
+        )
+    )
+
+
+def _ranged(found: Forecast, series: IntensitySeries, said: Given) -> Forecast:
+    """The forecast with the source's own range where the source forecasts.
+
+    Of past forecasts of the source nothing is kept, so the deviation found is that of ours.
+    """
+    sd = list(found.sd)
+    for i in range(len(sd)):
+        start_s = found.start_s + i * found.step_s
+        if start_s in said.ahead:
+            slot = series.at(start_s)
+            sd[i] = (slot.high_gco2e_per_kwh - slot.low_gco2e_per_kwh) / 2 / _SD_95
+    return replace(found, sd=tuple(sd))
