@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
-from mlflow_carbon.core.prospects import prospects
+from mlflow_carbon.core.outlook import continued
+from mlflow_carbon.core.prospects import forecasted, prospects
 from tests.fakes import intensity
 from tests.grids import START_S, wave
 
@@ -73,7 +74,7 @@ def test_a_gap_up_to_now_is_filled_and_said():
 def test_very_many_slots_are_brought_together():
     """A month of five minutes is planned in quarters of an hour: three slots of 100, 200 and 300 are one of 200."""
     fine = slots([100.0, 200.0, 300.0] * 96 * 30, step_s=300)
-    found = prospects(intensity(slots=fine), now_s=fine[-1].start_s - 400, horizon_s=48 * HOUR)
+    found = prospects(intensity(slots=fine), now_s=fine[-1].start_s - 100, horizon_s=48 * HOUR)
     assert found.history is not None
     assert found.history.step_s == 900
     assert found.history.values[:-1] == (200.0,) * (len(found.history.values) - 1)
@@ -124,3 +125,26 @@ def test_what_the_source_did_not_say_is_no_history():
     assert found.history is not None
     assert found.history.values[-1] is None
     assert found.forecast.values[0] < 500
+
+
+def test_the_outlook_of_the_grid_command_is_the_forecast_of_plans():
+    """Beyond what is known it says what a plan would be made with, with its own name and range."""
+    known = {s.start_s: s for s in slots([float(v) for v in wave(30).values])}
+    now_s = max(known) + 600
+    wanted = range(max(known) - 5 * HOUR, max(known) + 25 * HOUR, HOUR)
+    found = {s.start_s: s for s in forecasted(known, [t for t in wanted if t not in known], now_s)}
+    planned = prospects(intensity(slots=known.values()), now_s=now_s, horizon_s=24 * HOUR).forecast
+    assert [found[t].gco2e_per_kwh for t in sorted(found)] == pytest.approx(list(planned.values[1:25]))
+    assert all(s.kind == "forecast" and "blend" in s.source for s in found.values())
+    assert found[max(found)].high_gco2e_per_kwh > found[max(found)].gco2e_per_kwh
+
+
+def test_of_a_few_hours_the_outlook_is_the_plain_one():
+    """Less than a day has no shape; a gap between known slots is bridged as everywhere."""
+    known = {s.start_s: s for s in slots([200.0, 210.0, 220.0])}
+    del known[START_S + HOUR]
+    wanted = [START_S + HOUR, START_S + 3 * HOUR]
+    found = forecasted(known, wanted, START_S + 2 * HOUR)
+    assert found == continued(known, wanted, START_S + 2 * HOUR)
+    assert found[0].gco2e_per_kwh == 210
+    assert forecasted({}, [START_S], START_S) == ()
