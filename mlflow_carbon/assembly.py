@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import journal, zone_ids
 from mlflow_carbon import settings as setup
+from mlflow_carbon.core.cells import BUCKET_S
 from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import StoreError, ZoneError
 from mlflow_carbon.sampler import SystemClock
@@ -159,7 +160,8 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     series = grid.intensity(
         settings,
         zone,
-        window=grid.Window(start_s=start_s, end_s=end_s),
+        # Whole buckets: each is costed by the intensity of its middle, which may lie before the run began.
+        window=grid.Window(start_s=start_s // BUCKET_S * BUCKET_S, end_s=-(-end_s // BUCKET_S) * BUCKET_S),
         access=grid.Access(
             cache=fetch.Cache(folder=setup.home() / "grid"), fetch=partial(fetch.get, budget_s=_BUDGET_S)
         ),
