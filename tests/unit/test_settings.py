@@ -32,6 +32,7 @@ VALUES = {
     "wall_meter": ("https://meter/status#apower", "https://meter/status#apower"),
     "privacy": ("full", "full"),
     "detail": ("true", True),
+    "cloud_metadata": ("yes", True),
 }
 
 
@@ -214,7 +215,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(configured):
         configured(overrides={"zoen": "GB"})
     assert str(caught.value) == (
         "unknown setting 'zoen': expected one of zone, grid, intensity_gco2e_per_kwh, pue, period_s, "
-        "cpu_power_w, ram_power_w, wall_meter, privacy, detail; did you mean zone?"
+        "cpu_power_w, ram_power_w, wall_meter, privacy, detail, cloud_metadata; did you mean zone?"
     )
 
 
