@@ -43,6 +43,7 @@ __all__ = [
     "meter_for",
     "node",
     "recover_journal",
+    "region",
     "start",
 ]
 
@@ -152,13 +153,13 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     from mlflow_carbon.grid import cloud, fetch, zones
     from mlflow_carbon.session.publish import Costing
 
-    region = _region(settings)
+    here = region(settings)
     try:
-        zone = zones.resolve(settings, env=os.environ, region=region)
+        zone = zones.resolve(settings, env=os.environ, region=here)
     except ZoneError as error:
         _logger.warning("%s", error)
-        zone = zones.resolve(setup.Settings(), env=os.environ, region=region)
-    site = cloud.site(region) if region is not None else None
+        zone = zones.resolve(setup.Settings(), env=os.environ, region=here)
+    site = cloud.site(here) if here is not None else None
     pue_ratio, pue_source = cloud.pue(site, given=settings.pue, source=settings.pue_source)
     series = grid.intensity(
         settings,
@@ -178,7 +179,7 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     )
 
 
-def _region(settings: Settings) -> Region | None:
+def region(settings: Settings) -> Region | None:
     """The cloud region of this process: by metadata service where we may ask, else by variables."""
     from mlflow_carbon.grid import cloud_metadata, regions
 
