@@ -228,7 +228,7 @@ def test_unknown_names_in_file_and_environment_are_reported(configured):
     assert problems[0].endswith("did you mean period_s?")
     assert "unknown setting '7'" in problems[1]
     assert problems[2].startswith("environment: unknown setting 'MLFLOW_CARBON_QWXYZ': expected one of")
-    assert problems[2].endswith("privacy, detail")
+    assert problems[2].endswith("privacy, detail, cloud_metadata")
 
 
 def test_sources_are_not_settings(configured):
