@@ -1,0 +1,92 @@
+"""`slurm`: a batch script that is not eligible before the planned time.
+
+`sbatch` reads a time in the zone of the shell that submits, and a relative one (`now+...`) would shift with
+every minute between planning and submitting. So the time is absolute and in UTC, the script is submitted with
+TZ=UTC, and it looks at the clock before it computes.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.scheduling.manifests.text import comment, header, moment, utc
+
+if TYPE_CHECKING:
+    from mlflow_carbon.scheduling.manifests.contract import Launch, Order
+
+__all__ = ["render"]
+
+_EARLY_S = 120
+"""How much earlier than planned is still taken for a clock that is a little off."""
+
+
+def render(order: Order) -> str:
+    """The script for `sbatch`."""
+    order.in_one_piece("slurm")
+    options = [
+        f"--job-name={order.launch.name}",
+        *([] if order.is_at_once else [f"--begin={_time(order.start_s)}"]),
+        f"--time={_length(order.launch.limit_s)}",
+        *([] if order.launch.finish_by_s is None else [f"--deadline={_time(order.launch.finish_by_s)}"]),
+        *_machine(order.launch),
+    ]
+    return "".join(
+        [
+            "#!/bin/bash\n",
+            header(order, "slurm", *_notes(order)),
+            *(f"#SBATCH {option}\n" for option in options),
+            "\nset -eu\n",
+            "" if order.is_at_once else _watch(order),
+            f"exec {shlex.join(order.launch.command)}\n",
+        ]
+    )
+
+
+def _notes(order: Order) -> list[str]:
+    launch = order.launch
+    has_times = not order.is_at_once or launch.finish_by_s is not None
+    return [
+        "Use: TZ=UTC sbatch FILE. Without TZ=UTC sbatch takes its times for local ones."
+        if has_times
+        else "Use: sbatch FILE",
+        "Slurm begins no earlier; the queue may make it later. --time is half as long again as estimated.",
+        *([f"Slurm itself runs no images: {launch.image} is not used."] if launch.image else []),
+    ]
+
+
+def _machine(launch: Launch) -> list[str]:
+    wanted = launch.resources
+    return [
+        *([f"--gpus={wanted.gpus}"] if wanted.gpus else []),
+        *([f"--cpus-per-task={wanted.cpus}"] if wanted.cpus else []),
+        *([f"--mem={round(wanted.memory_gib * 1024)}M"] if wanted.memory_gib else []),
+    ]
+
+
+def _watch(order: Order) -> str:
+    """Stop before computing if Slurm began too early, and say so if it began late."""
+    early = f"{order.launch.name} was planned for {utc(order.start_s)}: submit it again with TZ=UTC sbatch"
+    return "".join(
+        [
+            comment([f"{order.start_s} is {utc(order.start_s)}."]),
+            f"late=$(( $(date +%s) - {order.start_s} ))\n",
+            f'if [ "$late" -lt -{_EARLY_S} ]; then\n',
+            f'  echo "{early}; it came $(( -late )) s too early" >&2\n',
+            "  exit 75\n",
+            "fi\n",
+            f'if [ "$late" -gt {order.start_within_s} ]; then\n',
+            '  echo "it begins $late s after the planned time: the grid may be another by now" >&2\n',
+            "fi\n",
+        ]
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{moment(seconds):%Y-%m-%dT%H:%M:%S}"
+
+
+def _length(seconds: int) -> str:
+    """Slurm's days-hours:minutes:seconds."""
+    days, rest = divmod(seconds, 86_400)
+    return f"{days}-{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
