@@ -11,7 +11,7 @@ import yaml
 from ruamel.yaml import YAML
 
 from mlflow_carbon.core.plans import Plan
-from mlflow_carbon.scheduling.manifests import Launch, Order
+from mlflow_carbon.scheduling.manifests import Launch, Ticket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +51,9 @@ def launch(**changes: Any) -> Launch:
     return Launch(**(values | changes))
 
 
-def order(made: Plan | None = None, *, now_s: float = NOW_S, **changes: Any) -> Order:
-    """An order by a plan made ten hours before its start."""
-    return Order(plan=made or plan(), launch=launch(**changes), zone="GB", now_s=now_s)
+def ticket(made: Plan | None = None, *, now_s: float = NOW_S, **changes: Any) -> Ticket:
+    """An ticket by a plan made ten hours before its start."""
+    return Ticket(plan=made or plan(), launch=launch(**changes), zone="GB", now_s=now_s)
 
 
 def documents(text: str) -> list[dict[str, Any]]:

@@ -12,15 +12,15 @@ import pytest
 from mlflow_carbon._version import __version__
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.scheduling.manifests import FORMATS, Resources
-from tests.manifests import HOUR_S, PAUSES, START_S, documents, documents_1_2, order, plan
+from tests.manifests import HOUR_S, PAUSES, START_S, documents, documents_1_2, ticket, plan
 
 KUBERNETES = ("1.31", "1.37")
 """From the release in which the last field used here became stable, to the newest that the schemas know."""
-ORDERS = {
-    "later": order(),
-    "now": order(plan(is_now=True), now_s=START_S + 60),
-    "soon": order(now_s=START_S - 30),
-    "all": order(
+TICKETS = {
+    "later": ticket(),
+    "now": ticket(plan(is_now=True), now_s=START_S + 60),
+    "soon": ticket(now_s=START_S - 30),
+    "all": ticket(
         resources=Resources(gpus=2, cpus=8, memory_gib=1.5),
         runner="our-gpus",
         service_account="trainer",
@@ -28,8 +28,8 @@ ORDERS = {
         user_id=0,
         finish_by_s=START_S + 5 * HOUR_S,
     ),
-    "pauses": order(plan(*PAUSES)),
-    "running": order(plan(*PAUSES), now_s=START_S + 60),
+    "pauses": ticket(plan(*PAUSES)),
+    "running": ticket(plan(*PAUSES), now_s=START_S + 60),
 }
 
 
@@ -41,8 +41,8 @@ def name(request):
 
 @pytest.fixture(params=["later", "now", "soon", "all"])
 def case(request):
-    """Each order that every format can express."""
-    return ORDERS[request.param]
+    """Each ticket that every format can express."""
+    return TICKETS[request.param]
 
 
 def valid(name, text, tmp_path):
@@ -71,26 +71,26 @@ def test_it_is_valid(name, case, tmp_path):
 def test_pauses_are_expressed_or_refused(name, paused, tmp_path):
     """Never silently left out."""
     if name == "k8s-job":
-        valid(name, FORMATS[name](ORDERS[paused]), tmp_path)
+        valid(name, FORMATS[name](TICKETS[paused]), tmp_path)
     else:
         with pytest.raises(SettingsError, match=r"got one in 2; use k8s-job, which can pause"):
-            FORMATS[name](ORDERS[paused])
+            FORMATS[name](TICKETS[paused])
 
 
 def test_the_schemas_find_what_is_wrong(tmp_path):
     """The checks above can fail."""
-    broken = FORMATS["k8s-job"](order()).replace("startingDeadlineSeconds", "startingDeadline")
+    broken = FORMATS["k8s-job"](ticket()).replace("startingDeadlineSeconds", "startingDeadline")
     with pytest.raises(kubernetes_validate.ValidationError):
         valid("k8s-job", broken, tmp_path)
     with pytest.raises(AssertionError):
-        valid("github", FORMATS["github"](order()).replace("runs-on", "runs"), tmp_path)
+        valid("github", FORMATS["github"](ticket()).replace("runs-on", "runs"), tmp_path)
     with pytest.raises(subprocess.CalledProcessError):
-        valid("slurm", FORMATS["slurm"](order(command=("echo", "it's"))).replace("it'", "it"), tmp_path)
+        valid("slurm", FORMATS["slurm"](ticket(command=("echo", "it's"))).replace("it'", "it"), tmp_path)
 
 
 def test_the_head_says_what_was_planned_and_on_whose_word(name):
     """Start, zone, saving with its range, that it is modelled, from which forecast, when and by which version."""
-    head = comments(FORMATS[name](order()))
+    head = comments(FORMATS[name](ticket()))
     for part in (
         "mnist: starts at 2026-11-24T02:00Z, for about 4 h.",
         "Zone: GB.",
@@ -112,7 +112,7 @@ def comments(text):
 
 def test_a_plan_for_now_waits_for_nothing(name):
     """No time, no schedule and nothing suspended; and no saving is claimed."""
-    text = FORMATS[name](ORDERS["now"])
+    text = FORMATS[name](TICKETS["now"])
     assert "no saving is expected" in comments(text)
     for word in ("schedule", "suspend: true", "--begin", "CronJob", "Expected saving"):
         assert word not in text
@@ -121,7 +121,7 @@ def test_a_plan_for_now_waits_for_nothing(name):
 def test_what_is_said_of_a_plan_stays_in_the_comment(name):
     """No line end or strange character of a source, a zone or a reason gets out of it."""
     made = plan(source="a\nkind: Pod\r#SBATCH --uid=0", reason="x\u2028y\x00", warning="w\n---\nkind: Pod")
-    text = FORMATS[name](order(made))
+    text = FORMATS[name](ticket(made))
     assert "Warning: w --- kind: Pod." in text
     assert not re.search(r"^(kind: Pod|#SBATCH --uid|y)", text, re.MULTILINE)
     assert len(text.splitlines()) == text.count("\n")

@@ -25,7 +25,7 @@ from tests.manifests import (
     expand,
     launch,
     of_kind,
-    order,
+    ticket,
     plan,
     pod_of,
 )
@@ -105,25 +105,25 @@ def test_any_words_survive_both_versions_of_yaml(words):
 @given(words=WORDS)
 def test_any_command_arrives_as_it_was(name, words):
     """Whatever it contains, through YAML, Kubernetes' and GitHub's variables and a shell."""
-    assert command_in(name, FORMATS[name](order(command=words))) == words
+    assert command_in(name, FORMATS[name](ticket(command=words))) == words
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_known_to_go_wrong_arrives_too(name):
     """Learning rates, times, Norway, quotes, variables, line ends, controls and characters beyond the first plane."""
-    assert command_in(name, FORMATS[name](order(command=NASTY))) == NASTY
+    assert command_in(name, FORMATS[name](ticket(command=NASTY))) == NASTY
 
 
 def test_each_text_that_looks_like_a_number_is_quoted():
     """The reader of kubectl takes a bare 1e-3 for a number and refuses the manifest."""
-    text = FORMATS["k8s-job"](order(command=("train", "1e-3", "0o7", "y", "1:30")))
+    text = FORMATS["k8s-job"](ticket(command=("train", "1e-3", "0o7", "y", "1:30")))
     for word in ("1e-3", "0o7", "y", "1:30"):
         assert f"- '{word}'\n" in text
 
 
 def test_the_job_waits_suspended_and_is_released_to_the_minute_in_utc():
     """By a CronJob for 02:00 on 24 November, which may be an hour late and is not fired twice at once."""
-    text = FORMATS["k8s-job"](order())
+    text = FORMATS["k8s-job"](ticket())
     (job,), (cron,) = of_kind(text, "Job"), of_kind(text, "CronJob")
     assert job["spec"]["suspend"] is True
     assert cron["spec"]["schedule"] == "0 2 24 11 *"
@@ -138,13 +138,13 @@ def test_the_job_waits_suspended_and_is_released_to_the_minute_in_utc():
 def test_a_start_between_minutes_is_rounded_up(seconds, schedule):
     """Cron has no seconds, and the slot before is not the clean one."""
     start_s = START_S + seconds
-    (cron,) = of_kind(FORMATS["cronjob"](order(plan((start_s, start_s + 60)))), "CronJob")
+    (cron,) = of_kind(FORMATS["cronjob"](ticket(plan((start_s, start_s + 60)))), "CronJob")
     assert cron["spec"]["schedule"] == schedule
 
 
 def test_the_release_may_patch_these_two_objects_and_nothing_else():
     """Two verbs, two names; the account that has the right is the one that the releaser runs under."""
-    text = FORMATS["k8s-job"](order(namespace="research"))
+    text = FORMATS["k8s-job"](ticket(namespace="research"))
     (role,), (binding,), (cron,) = (of_kind(text, k) for k in ("Role", "RoleBinding", "CronJob"))
     rights = [(r["apiGroups"], r["resources"], r["resourceNames"], r["verbs"]) for r in role["rules"]]
     assert rights == [
@@ -160,7 +160,7 @@ def test_the_release_may_patch_these_two_objects_and_nothing_else():
 @pytest.mark.parametrize("name", K8S)
 def test_no_container_has_privileges(name):
     """None is root, gains rights or keeps capabilities, and the training gets no token unasked."""
-    for manifest in (d for d in documents(FORMATS[name](order())) if "Job" in d["kind"]):
+    for manifest in (d for d in documents(FORMATS[name](ticket())) if "Job" in d["kind"]):
         pod = pod_of(manifest) if "template" in str(manifest["spec"]) else {"containers": []}
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             assert container["securityContext"]["runAsNonRoot"] is True
@@ -174,7 +174,7 @@ def test_no_container_has_privileges(name):
 def test_the_release_is_made_and_then_the_cronjob_closed(tmp_path):
     """In this order, and again without harm."""
     cluster = Cluster(tmp_path).start()
-    (cron,) = of_kind(FORMATS["k8s-job"](order()), "CronJob")
+    (cron,) = of_kind(FORMATS["k8s-job"](ticket()), "CronJob")
     assert cluster.run_pod(pod_of(cron))
     assert cluster.suspended("job", "mnist") == "false"
     assert cluster.suspended("cronjob", "mnist-release") == "true"
@@ -190,7 +190,7 @@ def test_the_release_is_made_and_then_the_cronjob_closed(tmp_path):
 def test_a_release_that_fails_leaves_the_cronjob_open_and_is_tried_again(tmp_path):
     """The pod fails before its second container, and its policy is to begin again."""
     cluster = Cluster(tmp_path).start()
-    (cron,) = of_kind(FORMATS["k8s-job"](order()), "CronJob")
+    (cron,) = of_kind(FORMATS["k8s-job"](ticket()), "CronJob")
     cluster.refuse("job")
     assert not cluster.run_pod(pod_of(cron))
     assert cluster.suspended("cronjob", "mnist-release") == ""
@@ -205,7 +205,7 @@ def test_a_release_that_fails_leaves_the_cronjob_open_and_is_tried_again(tmp_pat
 def test_a_cronjob_that_cannot_be_closed_is_said_to_have_failed(tmp_path):
     """The job is released all the same."""
     cluster = Cluster(tmp_path).start()
-    (cron,) = of_kind(FORMATS["k8s-job"](order()), "CronJob")
+    (cron,) = of_kind(FORMATS["k8s-job"](ticket()), "CronJob")
     cluster.refuse("cronjob")
     assert not cluster.run_pod(pod_of(cron))
     assert cluster.suspended("job", "mnist") == "false"
@@ -215,7 +215,7 @@ def test_the_training_of_a_cronjob_begins_only_when_it_cannot_come_again(tmp_pat
     """The CronJob is suspended first; while that fails nothing is trained, and only the training is not repeated."""
     cluster = Cluster(tmp_path).start()
     trained = tmp_path / "trained"
-    (cron,) = of_kind(FORMATS["cronjob"](order(command=("touch", str(trained)))), "CronJob")
+    (cron,) = of_kind(FORMATS["cronjob"](ticket(command=("touch", str(trained)))), "CronJob")
     cluster.refuse("cronjob")
     assert not cluster.run_pod(pod_of(cron))
     assert not trained.exists()
@@ -232,7 +232,7 @@ def test_the_training_of_a_cronjob_begins_only_when_it_cannot_come_again(tmp_pat
 
 def test_an_account_of_the_user_is_used_and_not_made():
     """It gets the right to close the CronJob."""
-    text = FORMATS["cronjob"](order(service_account="trainer"))
+    text = FORMATS["cronjob"](ticket(service_account="trainer"))
     assert of_kind(text, "ServiceAccount") == []
     assert of_kind(text, "RoleBinding")[0]["subjects"][0]["name"] == "trainer"
     assert pod_of(of_kind(text, "CronJob")[0])["serviceAccountName"] == "trainer"
@@ -252,7 +252,7 @@ def runs(text: str, tmp_path) -> list[tuple[int, bool]]:
 
 def test_a_plan_with_a_pause_is_released_paused_and_released(tmp_path):
     """02:00 to 04:00 and 06:00 to its end; the reader is told that the pod is deleted in between."""
-    text = FORMATS["k8s-job"](order(plan(*PAUSES)))
+    text = FORMATS["k8s-job"](ticket(plan(*PAUSES)))
     assert runs(text, tmp_path) == [(120, True), (240, False), (360, True)]
     assert "checkpoint" in text
     (role,) = of_kind(text, "Role")
@@ -266,7 +266,7 @@ def test_a_plan_with_a_pause_is_released_paused_and_released(tmp_path):
 
 def test_a_plan_whose_first_piece_runs_already_is_paused_and_released(tmp_path):
     """The job is not suspended, and nothing is scheduled for the past."""
-    text = FORMATS["k8s-job"](order(plan(*PAUSES), now_s=START_S + 600))
+    text = FORMATS["k8s-job"](ticket(plan(*PAUSES), now_s=START_S + 600))
     assert of_kind(text, "Job")[0]["spec"]["suspend"] is False
     assert runs(text, tmp_path) == [(240, False), (360, True)]
 
@@ -277,7 +277,7 @@ def test_no_release_or_pause_can_overtake_the_next(lengths):
     """However late it may start, it does so before the next one is due; and each name fits."""
     times = [START_S + 60 * sum(lengths[:i]) for i in range(len(lengths) + 1)]
     made = plan(*zip(times[::2], times[1::2], strict=True))
-    found = of_kind(FORMATS["k8s-job"](order(made, name="n" * 40)), "CronJob")
+    found = of_kind(FORMATS["k8s-job"](ticket(made, name="n" * 40)), "CronJob")
     assert len(found) == len(lengths)
     for cron, at, later in zip(found, times[:-1], times[1:], strict=True):
         assert at + cron["spec"]["startingDeadlineSeconds"] < later or cron is found[-1]
@@ -287,12 +287,12 @@ def test_no_release_or_pause_can_overtake_the_next(lengths):
 def test_resources_are_asked_for_by_their_names():
     """1.5 GiB are 1536 MiB; GPUs are a limit, as device plug-ins want it."""
     wanted = Resources(gpus=2, cpus=8, memory_gib=1.5)
-    (job,) = of_kind(FORMATS["k8s-job"](order(resources=wanted)), "Job")
+    (job,) = of_kind(FORMATS["k8s-job"](ticket(resources=wanted)), "Job")
     assert pod_of(job)["containers"][0]["resources"] == {
         "requests": {"cpu": "8", "memory": "1536Mi"},
         "limits": {"memory": "1536Mi", "nvidia.com/gpu": "2"},
     }
-    lines = FORMATS["slurm"](order(resources=wanted)).splitlines()
+    lines = FORMATS["slurm"](ticket(resources=wanted)).splitlines()
     assert {"#SBATCH --gpus=2", "#SBATCH --cpus-per-task=8", "#SBATCH --mem=1536M"} <= set(lines)
 
 
@@ -300,14 +300,14 @@ def test_a_stuck_training_is_stopped_after_half_as_long_again():
     """Six hours for four estimated; a minute gets eleven."""
     assert launch().limit_s == 6 * HOUR_S
     assert launch(duration_s=60).limit_s == 11 * 60
-    assert of_kind(FORMATS["k8s-job"](order()), "Job")[0]["spec"]["activeDeadlineSeconds"] == 6 * HOUR_S
-    assert "#SBATCH --time=0-06:00:00\n" in FORMATS["slurm"](order())
-    assert "#SBATCH --time=1-12:00:00\n" in FORMATS["slurm"](order(duration_s=24 * HOUR_S))
+    assert of_kind(FORMATS["k8s-job"](ticket()), "Job")[0]["spec"]["activeDeadlineSeconds"] == 6 * HOUR_S
+    assert "#SBATCH --time=0-06:00:00\n" in FORMATS["slurm"](ticket())
+    assert "#SBATCH --time=1-12:00:00\n" in FORMATS["slurm"](ticket(duration_s=24 * HOUR_S))
 
 
 def test_it_starts_no_later_than_its_deadline_allows():
     """Twenty minutes are left of a wait of one hour."""
-    (cron,) = of_kind(FORMATS["k8s-job"](order(finish_by_s=START_S + 4 * HOUR_S + 1200)), "CronJob")
+    (cron,) = of_kind(FORMATS["k8s-job"](ticket(finish_by_s=START_S + 4 * HOUR_S + 1200)), "CronJob")
     assert cron["spec"]["startingDeadlineSeconds"] == 1200
 
 
@@ -318,7 +318,7 @@ SBATCH = {"--job-name", "--begin", "--time", "--deadline", "--gpus", "--cpus-per
 def test_slurm_is_told_in_documented_options_before_the_first_command():
     """An absolute time, submitted with TZ=UTC."""
     text = FORMATS["slurm"](
-        order(resources=Resources(gpus=1, cpus=2, memory_gib=1), finish_by_s=START_S + 86_400)
+        ticket(resources=Resources(gpus=1, cpus=2, memory_gib=1), finish_by_s=START_S + 86_400)
     )
     assert text.startswith("#!/bin/bash\n")
     options = re.findall(r"^#SBATCH ([^=\n]+)=(\S+)$", text, re.MULTILINE)
@@ -339,7 +339,7 @@ def at_time(tmp_path, seconds: int) -> dict[str, str]:
 
 def slurm(tmp_path, at_s: int) -> subprocess.CompletedProcess[bytes]:
     """Run the batch script at a time."""
-    text = FORMATS["slurm"](order(command=("printf", r"%s\0", *NASTY)))
+    text = FORMATS["slurm"](ticket(command=("printf", r"%s\0", *NASTY)))
     return subprocess.run(
         ["bash"], input=text.encode(), env=at_time(tmp_path, at_s), capture_output=True, check=False
     )
@@ -368,7 +368,7 @@ def test_a_batch_script_that_waited_in_the_queue_runs_and_says_so(tmp_path):
 
 def test_an_image_that_slurm_does_not_use_is_said():
     """Nobody should believe that it runs in it."""
-    assert "registry.example/train:1.0 is not used" in FORMATS["slurm"](order())
+    assert "registry.example/train:1.0 is not used" in FORMATS["slurm"](ticket())
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_an_image_that_slurm_does_not_use_is_said():
 )
 def test_the_workflow_runs_in_its_hour_of_its_year_or_by_hand(tmp_path, at_s, event, is_run):
     """Its first job compares the whole date, and the training waits for what it says."""
-    (workflow,) = documents(FORMATS["github"](order()))
+    (workflow,) = documents(FORMATS["github"](ticket()))
     due, train = workflow["jobs"]["due"], workflow["jobs"]["train"]
     output = tmp_path / "output"
     env = at_time(tmp_path, at_s) | {"EVENT": event, "GITHUB_OUTPUT": str(output)}
@@ -396,7 +396,7 @@ def test_the_workflow_runs_in_its_hour_of_its_year_or_by_hand(tmp_path, at_s, ev
 
 def test_the_workflow_has_few_rights_and_a_limit():
     """It may read the repository, keeps no credentials, and each action has a version."""
-    (workflow,) = documents(FORMATS["github"](order(duration_s=HOUR_S, image="")))
+    (workflow,) = documents(FORMATS["github"](ticket(duration_s=HOUR_S, image="")))
     train = workflow["jobs"]["train"]
     assert workflow["permissions"] == {"contents": "read"}
     assert workflow["on"] == {"schedule": [{"cron": "0 2 24 11 *"}], "workflow_dispatch": {}}
@@ -409,7 +409,7 @@ def test_the_workflow_has_few_rights_and_a_limit():
 
 def test_a_workflow_for_now_starts_when_it_is_pushed():
     """And when started by hand, but never by a schedule."""
-    (workflow,) = documents(FORMATS["github"](order(plan(is_now=True), now_s=START_S)))
+    (workflow,) = documents(FORMATS["github"](ticket(plan(is_now=True), now_s=START_S)))
     assert workflow["on"] == {"push": {"paths": [".github/workflows/mnist.yml"]}, "workflow_dispatch": {}}
     assert "needs" not in workflow["jobs"]["train"]
 
@@ -417,38 +417,38 @@ def test_a_workflow_for_now_starts_when_it_is_pushed():
 def test_what_a_runner_of_github_cannot_do_is_refused():
     """Six hours at most, and no GPU; a runner of one's own can."""
     with pytest.raises(SettingsError, match=r"less than 6 h on a runner of GitHub, got 7 h; name a runner"):
-        FORMATS["github"](order(duration_s=7 * HOUR_S))
+        FORMATS["github"](ticket(duration_s=7 * HOUR_S))
     with pytest.raises(SettingsError, match="expected a runner with 1 GPUs, got ubuntu-latest"):
-        FORMATS["github"](order(resources=Resources(gpus=1)))
-    assert FORMATS["github"](order(duration_s=7 * HOUR_S, runner="our-gpus"))
+        FORMATS["github"](ticket(resources=Resources(gpus=1)))
+    assert FORMATS["github"](ticket(duration_s=7 * HOUR_S, runner="our-gpus"))
 
 
 @pytest.mark.parametrize("name", K8S)
 def test_kubernetes_needs_an_image(name):
     """It says so."""
     with pytest.raises(SettingsError, match=f"{name}: expected a container image, got none"):
-        FORMATS[name](order(image=""))
+        FORMATS[name](ticket(image=""))
 
 
 def test_a_plan_that_is_over_is_refused():
     """One for later whose start has passed, one for now whose end has."""
     with pytest.raises(SettingsError, match="expected a start in the future, got one 600 s ago; plan again"):
-        order(now_s=START_S + 600)
+        ticket(now_s=START_S + 600)
     with pytest.raises(SettingsError, match="got one 21600 s ago"):
-        order(plan(is_now=True), now_s=START_S + 6 * HOUR_S)
-    assert order(plan(is_now=True), now_s=START_S + HOUR_S).is_at_once
+        ticket(plan(is_now=True), now_s=START_S + 6 * HOUR_S)
+    assert ticket(plan(is_now=True), now_s=START_S + HOUR_S).is_at_once
 
 
 def test_a_plan_beyond_what_cron_can_say_is_refused():
     """A start in a year would be one today."""
     with pytest.raises(SettingsError, match="cron knows no year"):
-        order(now_s=START_S - 365 * 86_400)
+        ticket(now_s=START_S - 365 * 86_400)
 
 
 def test_a_deadline_that_the_plan_misses_is_refused():
     """Four hours do not end within three."""
     with pytest.raises(SettingsError, match=r"got 3600 s early; plan with the deadline"):
-        order(finish_by_s=START_S + 3 * HOUR_S)
+        ticket(finish_by_s=START_S + 3 * HOUR_S)
 
 
 @pytest.mark.parametrize(
@@ -490,8 +490,8 @@ def test_resources_that_mean_nothing_are_refused(wanted):
 def test_the_zone_that_the_policy_chose_is_named():
     """Rather than the one that was asked about."""
     made = replace(plan(), zone="SE")
-    assert "# Zone: SE. " in FORMATS["slurm"](order(made))
+    assert "# Zone: SE. " in FORMATS["slurm"](ticket(made))
     assert (
-        of_kind(FORMATS["k8s-job"](order(made)), "Job")[0]["metadata"]["annotations"]["mlflow-carbon/zone"]
+        of_kind(FORMATS["k8s-job"](ticket(made)), "Job")[0]["metadata"]["annotations"]["mlflow-carbon/zone"]
         == "SE"
     )

@@ -1,4 +1,4 @@
-"""What is to be launched, and the order to launch it by a plan. Checked here, once, for every format.
+"""What is to be launched, and the ticket that a renderer gets. Checked here, once, for every format.
 
 Times are UTC seconds since the epoch, and every manifest says its times in UTC.
 """
@@ -15,7 +15,7 @@ from mlflow_carbon.errors import SettingsError
 if TYPE_CHECKING:
     from mlflow_carbon.core.plans import Plan
 
-__all__ = ["KUBECTL_IMAGE", "Launch", "Order", "Resources"]
+__all__ = ["KUBECTL_IMAGE", "Launch", "Ticket", "Resources"]
 
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.36.0"
 """The Kubernetes project's own image: kubectl and nothing else, not even a shell."""
@@ -113,7 +113,7 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Ticket:
     """To launch something by a plan; what every format is made from.
 
     Attributes:

@@ -12,7 +12,7 @@ from mlflow_carbon.scheduling.manifests import k8s_job, kube
 from mlflow_carbon.scheduling.manifests.text import comment, document, header
 
 if TYPE_CHECKING:
-    from mlflow_carbon.scheduling.manifests.contract import Order
+    from mlflow_carbon.scheduling.manifests.contract import Ticket
 
 __all__ = ["render"]
 
@@ -20,30 +20,30 @@ _TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a 
 _VOLUME = "cronjob-token"
 
 
-def render(order: Order) -> str:
+def render(ticket: Ticket) -> str:
     """CronJob and its rights, as YAML documents."""
-    order.with_image("cronjob")
-    order.in_one_piece("cronjob")
-    if order.is_at_once:
-        return k8s_job.render_at_once(order, "cronjob")
-    launch = order.launch
+    ticket.with_image("cronjob")
+    ticket.in_one_piece("cronjob")
+    if ticket.is_at_once:
+        return k8s_job.render_at_once(ticket, "cronjob")
+    launch = ticket.launch
     right = f"{launch.name}-once"
     account = launch.service_account or right
     parts: list[tuple[list[str], dict[str, Any]]] = [
-        *([] if launch.service_account else [([], kube.service_account(order, account))]),
-        (["Only this CronJob may be patched."], kube.role(order, right, jobs=[], cron_jobs=[launch.name])),
-        ([], kube.binding(order, right, account)),
-        (_notes(order), _cron_job(order, account)),
+        *([] if launch.service_account else [([], kube.service_account(ticket, account))]),
+        (["Only this CronJob may be patched."], kube.role(ticket, right, jobs=[], cron_jobs=[launch.name])),
+        ([], kube.binding(ticket, right, account)),
+        (_notes(ticket), _cron_job(ticket, account)),
     ]
-    return header(order, "cronjob", k8s_job.how_to_apply(order.start_s)) + "".join(
+    return header(ticket, "cronjob", k8s_job.how_to_apply(ticket.start_s)) + "".join(
         f"---\n{comment(notes)}{document(value)}" for notes, value in parts
     )
 
 
-def _cron_job(order: Order, account: str) -> dict[str, Any]:
+def _cron_job(ticket: Ticket, account: str) -> dict[str, Any]:
     """The training with a step before it that suspends the CronJob and alone is given the account's token."""
-    launch = order.launch
-    spec = kube.job_spec(order)
+    launch = ticket.launch
+    spec = kube.job_spec(ticket)
     # What fails before the training is tried again, the training is not.
     spec["backoffLimit"] = 6
     spec["podFailurePolicy"]["rules"].append(
@@ -57,7 +57,7 @@ def _cron_job(order: Order, account: str) -> dict[str, Any]:
         "initContainers": [first],
         "volumes": [{"name": _VOLUME, "projected": {"sources": _TOKEN}}],
     }
-    return kube.cron_job(order, launch.name, spec, at_s=order.start_s, start_within_s=order.start_within_s)
+    return kube.cron_job(ticket, launch.name, spec, at_s=ticket.start_s, start_within_s=ticket.start_within_s)
 
 
 _TOKEN: list[dict[str, Any]] = [
@@ -67,8 +67,8 @@ _TOKEN: list[dict[str, Any]] = [
 ]
 
 
-def _notes(order: Order) -> list[str]:
-    launch = order.launch
+def _notes(ticket: Ticket) -> list[str]:
+    launch = ticket.launch
     return [
         "Cron knows no year: the first container suspends this CronJob, and only then the training begins.",
         f"Any image with kubectl will do instead of {launch.kubectl_image}.",

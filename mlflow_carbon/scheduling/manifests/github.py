@@ -13,7 +13,7 @@ from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.scheduling.manifests.text import cron, document, header, hours, utc
 
 if TYPE_CHECKING:
-    from mlflow_carbon.scheduling.manifests.contract import Launch, Order
+    from mlflow_carbon.scheduling.manifests.contract import Launch, Ticket
 
 __all__ = ["render"]
 
@@ -22,21 +22,23 @@ _HOSTED = ("ubuntu-", "windows-", "macos-")
 _HOSTED_LIMIT_S = 6 * 3600
 
 
-def render(order: Order) -> str:
+def render(ticket: Ticket) -> str:
     """The workflow, as YAML."""
-    order.in_one_piece("github")
-    launch = order.launch
+    ticket.in_one_piece("github")
+    launch = ticket.launch
     _check(launch)
     file = f".github/workflows/{launch.name}.yml"
-    jobs = {"train": _train(launch)} if order.is_at_once else {"due": _due(order), "train": _when_due(launch)}
+    jobs = (
+        {"train": _train(launch)} if ticket.is_at_once else {"due": _due(ticket), "train": _when_due(launch)}
+    )
     value = {
         "name": launch.name,
-        "on": _events(order, file),
+        "on": _events(ticket, file),
         "permissions": {"contents": "read"},
         "concurrency": {"group": launch.name, "cancel-in-progress": False},
         "jobs": jobs,
     }
-    return header(order, "github", *_notes(order, file)) + document(value)
+    return header(ticket, "github", *_notes(ticket, file)) + document(value)
 
 
 def _check(launch: Launch) -> None:
@@ -51,30 +53,30 @@ def _check(launch: Launch) -> None:
         )
 
 
-def _notes(order: Order, file: str) -> list[str]:
-    if order.is_at_once:
+def _notes(ticket: Ticket, file: str) -> list[str]:
+    if ticket.is_at_once:
         return [f"Use: commit it as {file}; pushing that file starts it. Delete it afterwards."]
     return [
-        f"Use: commit it as {file} on the default branch before {utc(order.start_s)}; delete it afterwards.",
+        f"Use: commit it as {file} on the default branch before {utc(ticket.start_s)}; delete it afterwards.",
         "GitHub's schedules know no year, are often minutes late and may be dropped under load.",
-        f"It runs if they come within {order.start_within_s // 60} min of that time, and if started by hand.",
+        f"It runs if they come within {ticket.start_within_s // 60} min of that time, and if started by hand.",
     ]
 
 
-def _events(order: Order, file: str) -> dict[str, Any]:
-    if order.is_at_once:
+def _events(ticket: Ticket, file: str) -> dict[str, Any]:
+    if ticket.is_at_once:
         return {"push": {"paths": [file]}, "workflow_dispatch": {}}
-    return {"schedule": [{"cron": cron(order.start_s)}], "workflow_dispatch": {}}
+    return {"schedule": [{"cron": cron(ticket.start_s)}], "workflow_dispatch": {}}
 
 
-def _due(order: Order) -> dict[str, Any]:
+def _due(ticket: Ticket) -> dict[str, Any]:
     """A short job that compares the whole date, so that the training's runner is not started in vain."""
     script = (
-        f"late=$(( $(date -u +%s) - {order.start_s} ))  # {utc(order.start_s)}\n"
+        f"late=$(( $(date -u +%s) - {ticket.start_s} ))  # {utc(ticket.start_s)}\n"
         "run=false\n"
-        f'if [ "$late" -ge 0 ] && [ "$late" -le {order.start_within_s} ]; then run=true; fi\n'
+        f'if [ "$late" -ge 0 ] && [ "$late" -le {ticket.start_within_s} ]; then run=true; fi\n'
         'if [ "$EVENT" = workflow_dispatch ]; then run=true; fi\n'
-        f'echo "::notice::planned for {utc(order.start_s)}, $late s ago; run: $run"\n'
+        f'echo "::notice::planned for {utc(ticket.start_s)}, $late s ago; run: $run"\n'
         'echo "run=$run" >> "$GITHUB_OUTPUT"\n'
     )
     return {

@@ -14,7 +14,7 @@ from mlflow_carbon.scheduling.manifests import kube
 from mlflow_carbon.scheduling.manifests.text import comment, document, header, utc
 
 if TYPE_CHECKING:
-    from mlflow_carbon.scheduling.manifests.contract import Order
+    from mlflow_carbon.scheduling.manifests.contract import Ticket
 
 __all__ = ["how_to_apply", "render", "render_at_once"]
 
@@ -29,26 +29,26 @@ class _Boundary:
     start_within_s: int
 
 
-def render(order: Order) -> str:
+def render(ticket: Ticket) -> str:
     """Job, CronJobs and their rights, as YAML documents."""
-    order.with_image("k8s-job")
-    boundaries = _boundaries(order)
+    ticket.with_image("k8s-job")
+    boundaries = _boundaries(ticket)
     if not boundaries:
-        return render_at_once(order, "k8s-job")
-    account = f"{order.launch.name}-release"
+        return render_at_once(ticket, "k8s-job")
+    account = f"{ticket.launch.name}-release"
     cron_jobs = [b.name for b in boundaries]
     parts = [
-        ([], kube.service_account(order, account)),
+        ([], kube.service_account(ticket, account)),
         (
             ["Only this Job and these CronJobs may be patched."],
-            kube.role(order, account, jobs=[order.launch.name], cron_jobs=cron_jobs),
+            kube.role(ticket, account, jobs=[ticket.launch.name], cron_jobs=cron_jobs),
         ),
-        ([], kube.binding(order, account, account)),
-        (_job_notes(order), _job(order, is_suspended=not order.is_at_once)),
-        *((_cron_notes(order, b), _releaser(order, b, account)) for b in boundaries),
+        ([], kube.binding(ticket, account, account)),
+        (_job_notes(ticket), _job(ticket, is_suspended=not ticket.is_at_once)),
+        *((_cron_notes(ticket, b), _releaser(ticket, b, account)) for b in boundaries),
     ]
     documents = [f"---\n{comment(notes)}{document(value)}" for notes, value in parts]
-    return header(order, "k8s-job", how_to_apply(boundaries[0].at_s)) + "".join(documents)
+    return header(ticket, "k8s-job", how_to_apply(boundaries[0].at_s)) + "".join(documents)
 
 
 def how_to_apply(first_s: float) -> str:
@@ -56,19 +56,19 @@ def how_to_apply(first_s: float) -> str:
     return f"Use: kubectl apply -f FILE, before {utc(first_s)}: cron fires next in a year if that has passed."
 
 
-def render_at_once(order: Order, format_name: str) -> str:
+def render_at_once(ticket: Ticket, format_name: str) -> str:
     """A Job alone, which starts when it is applied."""
-    return header(order, format_name, "Use: kubectl apply -f FILE; it starts then.") + (
-        f"---\n{document(_job(order, is_suspended=False))}"
+    return header(ticket, format_name, "Use: kubectl apply -f FILE; it starts then.") + (
+        f"---\n{document(_job(ticket, is_suspended=False))}"
     )
 
 
-def _boundaries(order: Order) -> list[_Boundary]:
+def _boundaries(ticket: Ticket) -> list[_Boundary]:
     """Each release and pause still to come; the last stretch ends by itself."""
-    times = [at for segment in order.segments for at in segment][:-1]
-    actions = ["release", "pause"] * len(order.segments)
+    times = [at for segment in ticket.segments for at in segment][:-1]
+    actions = ["release", "pause"] * len(ticket.segments)
     found = [(at, action, i // 2 + 1) for i, (at, action) in enumerate(zip(times, actions, strict=False))]
-    if order.is_at_once:
+    if ticket.is_at_once:
         found = found[1:]
     # A change that comes too late must not overtake the next one.
     following = [at for at, _, _ in found[1:]] + [math.inf]
@@ -76,25 +76,25 @@ def _boundaries(order: Order) -> list[_Boundary]:
         _Boundary(
             at_s=at,
             action=action,
-            name=f"{order.launch.name}-{action}" + (f"-{number}" if len(times) > 1 else ""),
-            start_within_s=max(60, int(min(order.start_within_s, later - at - 60))),
+            name=f"{ticket.launch.name}-{action}" + (f"-{number}" if len(times) > 1 else ""),
+            start_within_s=max(60, int(min(ticket.start_within_s, later - at - 60))),
         )
         for (at, action, number), later in zip(found, following, strict=False)
     ]
 
 
-def _job(order: Order, *, is_suspended: bool) -> dict[str, Any]:
+def _job(ticket: Ticket, *, is_suspended: bool) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": kube.metadata(order, order.launch.name),
-        "spec": {"suspend": is_suspended} | kube.job_spec(order),
+        "metadata": kube.metadata(ticket, ticket.launch.name),
+        "spec": {"suspend": is_suspended} | kube.job_spec(ticket),
     }
 
 
-def _releaser(order: Order, boundary: _Boundary, account: str) -> dict[str, Any]:
+def _releaser(ticket: Ticket, boundary: _Boundary, account: str) -> dict[str, Any]:
     """The CronJob of one boundary: patch the Job, then suspend this CronJob, each again where it fails."""
-    launch = order.launch
+    launch = ticket.launch
     change = kube.patch(
         launch, boundary.action, kind="job", name=launch.name, is_suspended=boundary.action == "pause"
     )
@@ -113,13 +113,13 @@ def _releaser(order: Order, boundary: _Boundary, account: str) -> dict[str, Any]
         },
     }
     return kube.cron_job(
-        order, boundary.name, spec, at_s=boundary.at_s, start_within_s=boundary.start_within_s
+        ticket, boundary.name, spec, at_s=boundary.at_s, start_within_s=boundary.start_within_s
     )
 
 
-def _job_notes(order: Order) -> list[str]:
-    notes = [kube.limit_note(order.launch)]
-    if len(order.segments) > 1:
+def _job_notes(ticket: Ticket) -> list[str]:
+    notes = [kube.limit_note(ticket.launch)]
+    if len(ticket.segments) > 1:
         notes.append(
             "It is paused by suspending the Job, which deletes its pod (SIGTERM, then 120 s). The command "
             "must save a checkpoint, go on from it when it is started again, and not end with 0 before "
@@ -128,8 +128,8 @@ def _job_notes(order: Order) -> list[str]:
     return notes
 
 
-def _cron_notes(order: Order, boundary: _Boundary) -> list[str]:
+def _cron_notes(ticket: Ticket, boundary: _Boundary) -> list[str]:
     return [
         f"{boundary.action.capitalize()} at {utc(boundary.at_s)}. Cron knows no year: it suspends itself.",
-        f"Any image with kubectl will do instead of {order.launch.kubectl_image}.",
+        f"Any image with kubectl will do instead of {ticket.launch.kubectl_image}.",
     ]

@@ -13,7 +13,7 @@ from mlflow_carbon.scheduling.manifests.text import cron, utc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_carbon.scheduling.manifests.contract import Launch, Order, Resources
+    from mlflow_carbon.scheduling.manifests.contract import Launch, Ticket, Resources
 
 __all__ = [
     "binding",
@@ -33,49 +33,49 @@ _BATCH = "batch"
 _RBAC = "rbac.authorization.k8s.io"
 
 
-def metadata(order: Order, name: str) -> dict[str, Any]:
+def metadata(ticket: Ticket, name: str) -> dict[str, Any]:
     """Name, place, and what it belongs to."""
     return {
         "name": name,
-        "namespace": order.launch.namespace,
+        "namespace": ticket.launch.namespace,
         "labels": {
-            "app.kubernetes.io/name": order.launch.name,
+            "app.kubernetes.io/name": ticket.launch.name,
             "app.kubernetes.io/managed-by": "mlflow-carbon",
         },
         "annotations": {
-            "mlflow-carbon/planned-start": utc(order.start_s),
-            "mlflow-carbon/zone": order.plan.zone or order.zone,
+            "mlflow-carbon/planned-start": utc(ticket.start_s),
+            "mlflow-carbon/zone": ticket.plan.zone or ticket.zone,
         },
     }
 
 
-def service_account(order: Order, name: str) -> dict[str, Any]:
+def service_account(ticket: Ticket, name: str) -> dict[str, Any]:
     """An account of its own, whose token no pod gets unasked."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(order, name),
+        "metadata": metadata(ticket, name),
         "automountServiceAccountToken": False,
     }
 
 
-def role(order: Order, name: str, *, jobs: Sequence[str], cron_jobs: Sequence[str]) -> dict[str, Any]:
+def role(ticket: Ticket, name: str, *, jobs: Sequence[str], cron_jobs: Sequence[str]) -> dict[str, Any]:
     """The right to read and patch the objects named, and no other."""
     rules = [
         {"apiGroups": [_BATCH], "resources": [kind], "resourceNames": list(names), "verbs": ["get", "patch"]}
         for kind, names in (("jobs", jobs), ("cronjobs", cron_jobs))
         if names
     ]
-    return {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata(order, name), "rules": rules}
+    return {"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata(ticket, name), "rules": rules}
 
 
-def binding(order: Order, name: str, account: str) -> dict[str, Any]:
+def binding(ticket: Ticket, name: str, account: str) -> dict[str, Any]:
     """Who has the right of the role of this name."""
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "RoleBinding",
-        "metadata": metadata(order, name),
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": order.launch.namespace}],
+        "metadata": metadata(ticket, name),
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ticket.launch.namespace}],
         "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
     }
 
@@ -112,13 +112,13 @@ def secured(user_id: int) -> dict[str, Any]:
 
 
 def cron_job(
-    order: Order, name: str, spec: dict[str, Any], *, at_s: float, start_within_s: int
+    ticket: Ticket, name: str, spec: dict[str, Any], *, at_s: float, start_within_s: int
 ) -> dict[str, Any]:
     """A CronJob for one minute. Cron knows no year: what it starts must suspend it."""
     return {
         "apiVersion": f"{_BATCH}/v1",
         "kind": "CronJob",
-        "metadata": metadata(order, name),
+        "metadata": metadata(ticket, name),
         "spec": {
             "schedule": cron(at_s),
             "timeZone": "Etc/UTC",
@@ -132,12 +132,12 @@ def cron_job(
     }
 
 
-def job_spec(order: Order) -> dict[str, Any]:
+def job_spec(ticket: Ticket) -> dict[str, Any]:
     """The training as a Job: not repeated if it fails, but if its node is taken away, and stopped if stuck.
 
     Each pause may count as one failure: a Job's pods are deleted then.
     """
-    launch, pauses = order.launch, len(order.segments) - 1
+    launch, pauses = ticket.launch, len(ticket.segments) - 1
     container = {
         "name": "train",
         "image": launch.image,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlflow_carbon.scheduling.manifests.text import comment, header, moment, utc
 
 if TYPE_CHECKING:
-    from mlflow_carbon.scheduling.manifests.contract import Launch, Order
+    from mlflow_carbon.scheduling.manifests.contract import Launch, Ticket
 
 __all__ = ["render"]
 
@@ -21,31 +21,31 @@ _EARLY_S = 120
 """How much earlier than planned is still taken for a clock that is a little off."""
 
 
-def render(order: Order) -> str:
+def render(ticket: Ticket) -> str:
     """The script for `sbatch`."""
-    order.in_one_piece("slurm")
+    ticket.in_one_piece("slurm")
     options = [
-        f"--job-name={order.launch.name}",
-        *([] if order.is_at_once else [f"--begin={_time(order.start_s)}"]),
-        f"--time={_length(order.launch.limit_s)}",
-        *([] if order.launch.finish_by_s is None else [f"--deadline={_time(order.launch.finish_by_s)}"]),
-        *_machine(order.launch),
+        f"--job-name={ticket.launch.name}",
+        *([] if ticket.is_at_once else [f"--begin={_time(ticket.start_s)}"]),
+        f"--time={_length(ticket.launch.limit_s)}",
+        *([] if ticket.launch.finish_by_s is None else [f"--deadline={_time(ticket.launch.finish_by_s)}"]),
+        *_machine(ticket.launch),
     ]
     return "".join(
         [
             "#!/bin/bash\n",
-            header(order, "slurm", *_notes(order)),
+            header(ticket, "slurm", *_notes(ticket)),
             *(f"#SBATCH {option}\n" for option in options),
             "\nset -eu\n",
-            "" if order.is_at_once else _watch(order),
-            f"exec {shlex.join(order.launch.command)}\n",
+            "" if ticket.is_at_once else _watch(ticket),
+            f"exec {shlex.join(ticket.launch.command)}\n",
         ]
     )
 
 
-def _notes(order: Order) -> list[str]:
-    launch = order.launch
-    has_times = not order.is_at_once or launch.finish_by_s is not None
+def _notes(ticket: Ticket) -> list[str]:
+    launch = ticket.launch
+    has_times = not ticket.is_at_once or launch.finish_by_s is not None
     return [
         "Use: TZ=UTC sbatch FILE. Without TZ=UTC sbatch takes its times for local ones."
         if has_times
@@ -64,18 +64,18 @@ def _machine(launch: Launch) -> list[str]:
     ]
 
 
-def _watch(order: Order) -> str:
+def _watch(ticket: Ticket) -> str:
     """Stop before computing if Slurm began too early, and say so if it began late."""
-    early = f"{order.launch.name} was planned for {utc(order.start_s)}: submit it again with TZ=UTC sbatch"
+    early = f"{ticket.launch.name} was planned for {utc(ticket.start_s)}: submit it again with TZ=UTC sbatch"
     return "".join(
         [
-            comment([f"{order.start_s} is {utc(order.start_s)}."]),
-            f"late=$(( $(date +%s) - {order.start_s} ))\n",
+            comment([f"{ticket.start_s} is {utc(ticket.start_s)}."]),
+            f"late=$(( $(date +%s) - {ticket.start_s} ))\n",
             f'if [ "$late" -lt -{_EARLY_S} ]; then\n',
             f'  echo "{early}; it came $(( -late )) s too early" >&2\n',
             "  exit 75\n",
             "fi\n",
-            f'if [ "$late" -gt {order.start_within_s} ]; then\n',
+            f'if [ "$late" -gt {ticket.start_within_s} ]; then\n',
             '  echo "it begins $late s after the planned time: the grid may be another by now" >&2\n',
             "fi\n",
         ]

@@ -14,7 +14,7 @@ from mlflow_carbon._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mlflow_carbon.scheduling.manifests.contract import Order
+    from mlflow_carbon.scheduling.manifests.contract import Ticket
 
 __all__ = ["comment", "cron", "document", "header", "hours", "moment", "utc"]
 
@@ -68,25 +68,25 @@ def comment(lines: Iterable[str]) -> str:
     return "".join(f"# {line}\n" for line in wrapped)
 
 
-def header(order: Order, format_name: str, *notes: str) -> str:
+def header(ticket: Ticket, format_name: str, *notes: str) -> str:
     """The comment at the head: what was planned, where, what it should save, and on whose word."""
-    plan = order.plan
-    start = "at once" if order.is_at_once else f"at {utc(order.start_s)}"
-    pauses = "" if len(plan.segments) == 1 else f", in {len(plan.segments)} pieces, until {utc(order.end_s)}"
+    plan = ticket.plan
+    start = "at once" if ticket.is_at_once else f"at {utc(ticket.start_s)}"
+    pauses = "" if len(plan.segments) == 1 else f", in {len(plan.segments)} pieces, until {utc(ticket.end_s)}"
     saving = (
         "Starting at once is what others are compared with: no saving is expected."
         if plan.is_now
         else f"Expected saving against starting at once: {plan.saving_ratio:.1%}, between "
         f"{plan.saving_low_ratio:.1%} and {plan.saving_high_ratio:.1%} (95 %), modelled from a forecast by "
-        f"{plan.source}, made {utc(order.now_s)}; not measured."
+        f"{plan.source}, made {utc(ticket.now_s)}; not measured."
     )
     return comment(
         [
-            f"{order.launch.name}: starts {start}{pauses}, for about {hours(order.launch.duration_s)}.",
-            f"Zone: {plan.zone or order.zone}. {saving}",
+            f"{ticket.launch.name}: starts {start}{pauses}, for about {hours(ticket.launch.duration_s)}.",
+            f"Zone: {plan.zone or ticket.zone}. {saving}",
             f"Why: policy {plan.policy}, {plan.reason}.",
             *([f"Warning: {plan.warning}."] if plan.warning else []),
-            f"Made {utc(order.now_s)} by mlflow-carbon {__version__}, plan --format {format_name}; in UTC.",
+            f"Made {utc(ticket.now_s)} by mlflow-carbon {__version__}, plan --format {format_name}; in UTC.",
             *notes,
         ]
     )
