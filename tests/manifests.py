@@ -56,6 +56,11 @@ def ticket(made: Plan | None = None, *, now_s: float = NOW_S, **changes: Any) ->
     return Ticket(plan=made or plan(), launch=launch(**changes), zone="GB", now_s=now_s)
 
 
+def documented() -> Ticket:
+    """The ticket whose manifests the documentation shows."""
+    return ticket(command=("python", "-m", "projects.mnist.train", "--epochs", "14"))
+
+
 def documents(text: str) -> list[dict[str, Any]]:
     """The documents of a manifest, by a reader of YAML 1.1."""
     return list(yaml.safe_load_all(text))

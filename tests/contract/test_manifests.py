@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from mlflow_carbon._version import __version__
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.scheduling.manifests import FORMATS, Resources
-from tests.manifests import HOUR_S, PAUSES, START_S, documents, documents_1_2, ticket, plan
+from tests.manifests import HOUR_S, PAUSES, START_S, documented, documents, documents_1_2, plan, ticket
 
 KUBERNETES = ("1.31", "1.37")
 """From the release in which the last field used here became stable, to the newest that the schemas know."""
@@ -130,3 +131,13 @@ def test_what_is_said_of_a_plan_stays_in_the_comment(name):
 def test_the_same_order_gives_the_same_text(name, case):
     """So that it can be kept under version control."""
     assert FORMATS[name](case) == FORMATS[name](case)
+
+
+def test_the_documentation_shows_what_is_made(name):
+    """Word for word, but for the version that made it."""
+    page = (Path(__file__).parents[2] / "docs/how-to/run-on-a-cluster.md").read_text(encoding="utf-8")
+    assert f"\n{_unversioned(FORMATS[name](documented()))}```\n" in _unversioned(page)
+
+
+def _unversioned(text):
+    return re.sub(r"(by mlflow-carbon) \d\S+,", r"\1,", text)

@@ -25,9 +25,9 @@ from tests.manifests import (
     expand,
     launch,
     of_kind,
-    ticket,
     plan,
     pod_of,
+    ticket,
 )
 
 K8S = ("k8s-job", "cronjob")

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.scheduling.manifests import cronjob, github, k8s_job, slurm
-from mlflow_carbon.scheduling.manifests.contract import Launch, Ticket, Resources
+from mlflow_carbon.scheduling.manifests.contract import Launch, Resources, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FORMATS", "Launch", "Ticket", "Resources"]
+__all__ = ["FORMATS", "Launch", "Resources", "Ticket"]
 
 FORMATS: Mapping[str, Callable[[Ticket], str]] = {
     "cronjob": cronjob.render,

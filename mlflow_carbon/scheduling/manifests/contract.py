@@ -15,7 +15,7 @@ from mlflow_carbon.errors import SettingsError
 if TYPE_CHECKING:
     from mlflow_carbon.core.plans import Plan
 
-__all__ = ["KUBECTL_IMAGE", "Launch", "Ticket", "Resources"]
+__all__ = ["KUBECTL_IMAGE", "Launch", "Resources", "Ticket"]
 
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.36.0"
 """The Kubernetes project's own image: kubectl and nothing else, not even a shell."""

@@ -59,7 +59,7 @@ def _notes(ticket: Ticket, file: str) -> list[str]:
     return [
         f"Use: commit it as {file} on the default branch before {utc(ticket.start_s)}; delete it afterwards.",
         "GitHub's schedules know no year, are often minutes late and may be dropped under load.",
-        f"It runs if they come within {ticket.start_within_s // 60} min of that time, and if started by hand.",
+        f"It runs if they come within {ticket.start_within_s // 60} min of that time, or by hand.",
     ]
 
 

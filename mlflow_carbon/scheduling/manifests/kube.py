@@ -13,7 +13,7 @@ from mlflow_carbon.scheduling.manifests.text import cron, utc
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlflow_carbon.scheduling.manifests.contract import Launch, Ticket, Resources
+    from mlflow_carbon.scheduling.manifests.contract import Launch, Resources, Ticket
 
 __all__ = [
     "binding",
