@@ -329,6 +329,16 @@ def test_slurm_is_told_in_documented_options_before_the_first_command():
     assert "#SBATCH" not in text.partition("\nset -eu\n")[2]
 
 
+def test_a_deadline_that_slurm_would_drop_the_job_for_is_only_said():
+    """Its limit is six hours: within eight they fit, within five they do not, though the four estimated do."""
+    assert "#SBATCH --deadline=2026-11-24T10:00:00\n" in FORMATS["slurm"](
+        ticket(finish_by_s=START_S + 8 * HOUR_S)
+    )
+    tight = FORMATS["slurm"](ticket(finish_by_s=START_S + 5 * HOUR_S))
+    assert "#SBATCH --deadline" not in tight
+    assert "# It should end by 2026-11-24T07:00Z." in tight
+
+
 def at_time(tmp_path, seconds: int) -> dict[str, str]:
     """An environment whose clock stands."""
     date = tmp_path / "date"
@@ -436,6 +446,8 @@ def test_a_plan_that_is_over_is_refused():
         ticket(now_s=START_S + 600)
     with pytest.raises(SettingsError, match="got one 21600 s ago"):
         ticket(plan(is_now=True), now_s=START_S + 6 * HOUR_S)
+    with pytest.raises(SettingsError, match="got one 7140 s ago"):
+        ticket(plan(*PAUSES), now_s=START_S + 2 * HOUR_S - 60)
     assert ticket(plan(is_now=True), now_s=START_S + HOUR_S).is_at_once
 
 

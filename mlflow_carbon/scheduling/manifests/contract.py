@@ -131,7 +131,8 @@ class Ticket:
     def __post_init__(self) -> None:
         first, end = self.plan.segments[0]
         pauses = len(self.plan.segments) > 1
-        over = end if self.plan.is_now or pauses else first
+        # A pause within two minutes would be missed as a start would.
+        over = end - _SOON_S if pauses else end if self.plan.is_now else first
         if over < self.now_s:
             raise SettingsError(
                 f"plan: expected a start in the future, got one {self.now_s - first:.0f} s ago; plan again"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
+_QUEUE_S = 600
 _EARLY_S = 120
 """How much earlier than planned is still taken for a clock that is a little off."""
 
@@ -28,7 +29,7 @@ def render(ticket: Ticket) -> str:
         f"--job-name={ticket.launch.name}",
         *([] if ticket.is_at_once else [f"--begin={_time(ticket.start_s)}"]),
         f"--time={_length(ticket.launch.limit_s)}",
-        *([] if ticket.launch.finish_by_s is None else [f"--deadline={_time(ticket.launch.finish_by_s)}"]),
+        *([f"--deadline={_time(ticket.launch.finish_by_s)}"] if _has_deadline(ticket) else []),
         *_machine(ticket.launch),
     ]
     return "".join(
@@ -45,14 +46,28 @@ def render(ticket: Ticket) -> str:
 
 def _notes(ticket: Ticket) -> list[str]:
     launch = ticket.launch
-    has_times = not ticket.is_at_once or launch.finish_by_s is not None
+    has_times = not ticket.is_at_once or _has_deadline(ticket)
     return [
         "Use: TZ=UTC sbatch FILE. Without TZ=UTC sbatch takes its times for local ones."
         if has_times
         else "Use: sbatch FILE",
         "Slurm begins no earlier; the queue may make it later. --time is half as long again as estimated.",
+        *_deadline_note(ticket),
         *([f"Slurm itself runs no images: {launch.image} is not used."] if launch.image else []),
     ]
+
+
+def _has_deadline(ticket: Ticket) -> bool:
+    """Whether Slurm can be told when it must have ended: it drops what its limit would not let end then."""
+    finish_by_s = ticket.launch.finish_by_s
+    return finish_by_s is not None and finish_by_s >= ticket.start_s + ticket.launch.limit_s + _QUEUE_S
+
+
+def _deadline_note(ticket: Ticket) -> list[str]:
+    finish_by_s = ticket.launch.finish_by_s
+    if finish_by_s is None or _has_deadline(ticket):
+        return []
+    return [f"It should end by {utc(finish_by_s)}. Not said by --deadline: with this --time Slurm drops it."]
 
 
 def _machine(launch: Launch) -> list[str]:

@@ -110,4 +110,4 @@ def cron(seconds: float) -> str:
 
 def hours(seconds: float) -> str:
     """A length to read."""
-    return f"{seconds / 3600:.3g} h"
+    return f"{seconds / 3600:.4g} h"
