@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 _QUEUE_S = 600
+"""What is left for the queue between the limit and a deadline that Slurm is told."""
 _EARLY_S = 120
 """How much earlier than planned is still taken for a clock that is a little off."""
 
@@ -25,11 +26,12 @@ _EARLY_S = 120
 def render(ticket: Ticket) -> str:
     """The script for `sbatch`."""
     ticket.in_one_piece("slurm")
+    deadline_s = _deadline_s(ticket)
     options = [
         f"--job-name={ticket.launch.name}",
         *([] if ticket.is_at_once else [f"--begin={_time(ticket.start_s)}"]),
         f"--time={_length(ticket.launch.limit_s)}",
-        *([f"--deadline={_time(ticket.launch.finish_by_s)}"] if _has_deadline(ticket) else []),
+        *([] if deadline_s is None else [f"--deadline={_time(deadline_s)}"]),
         *_machine(ticket.launch),
     ]
     return "".join(
@@ -46,7 +48,7 @@ def render(ticket: Ticket) -> str:
 
 def _notes(ticket: Ticket) -> list[str]:
     launch = ticket.launch
-    has_times = not ticket.is_at_once or _has_deadline(ticket)
+    has_times = not ticket.is_at_once or _deadline_s(ticket) is not None
     return [
         "Use: TZ=UTC sbatch FILE. Without TZ=UTC sbatch takes its times for local ones."
         if has_times
@@ -57,15 +59,17 @@ def _notes(ticket: Ticket) -> list[str]:
     ]
 
 
-def _has_deadline(ticket: Ticket) -> bool:
-    """Whether Slurm can be told when it must have ended: it drops what its limit would not let end then."""
+def _deadline_s(ticket: Ticket) -> float | None:
+    """When it must have ended, if Slurm can be told: it drops what its limit would not let end by then."""
     finish_by_s = ticket.launch.finish_by_s
-    return finish_by_s is not None and finish_by_s >= ticket.start_s + ticket.launch.limit_s + _QUEUE_S
+    if finish_by_s is None or finish_by_s < ticket.start_s + ticket.launch.limit_s + _QUEUE_S:
+        return None
+    return finish_by_s
 
 
 def _deadline_note(ticket: Ticket) -> list[str]:
     finish_by_s = ticket.launch.finish_by_s
-    if finish_by_s is None or _has_deadline(ticket):
+    if finish_by_s is None or _deadline_s(ticket) is not None:
         return []
     return [f"It should end by {utc(finish_by_s)}. Not said by --deadline: with this --time Slurm drops it."]
 
