@@ -15,7 +15,7 @@ from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.scheduling.manifests import FORMATS, Resources
 from tests.manifests import HOUR_S, PAUSES, START_S, documented, documents, documents_1_2, plan, ticket
 
-KUBERNETES = ("1.31", "1.37")
+KUBERNETES = ("1.31", kubernetes_validate.latest_version())
 """From the release in which the last field used here became stable, to the newest that the schemas know."""
 TICKETS = {
     "later": ticket(),
