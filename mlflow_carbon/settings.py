@@ -26,7 +26,7 @@ FILE_NAME = "mlflow-carbon.yaml"
 
 # Not settings of a measurement, but read from the same prefix.
 _OTHER_VARIABLES = frozenset(
-    {"AUTOLOG", "CONFIG", "DATA", "DISABLE", "ELECTRICITY_MAPS_TOKEN", "HOME", "OWNER"}
+    {"AUTOLOG", "CONFIG", "DATA", "DISABLE", "EIA_KEY", "ELECTRICITY_MAPS_TOKEN", "HOME", "OWNER"}
 )
 
 
@@ -52,7 +52,7 @@ class Settings:
     Attributes:
         zone: Grid zone id (`GB`, `DE`, `US-CAL-CISO`); None: cloud variables, then the time zone.
         grid: `auto` (live where the user named a zone that `gb` or, with a token, `electricity_maps` knows),
-            `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`,
+            `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`, `eia`,
             `recorded:FILE.csv`, or the mock `diurnal` or `diurnal:SEED`.
         intensity_gco2e_per_kwh: A fixed intensity that replaces every provider.
         pue: Power usage effectiveness, at least 1.
@@ -92,8 +92,9 @@ class Settings:
         )
 
 
+_LIVE = ("gb", "electricity_maps", "energy_charts", "eia")
 _CHOICES = {
-    "grid": ("auto", "annual", "gb", "electricity_maps", "energy_charts", "recorded", "diurnal"),
+    "grid": ("auto", "annual", *_LIVE, "recorded", "diurnal"),
     "privacy": ("hashed", "full", "off"),
 }
 _GRID_ARGUMENTS = {  # pattern of what may stand after the colon, and what it is

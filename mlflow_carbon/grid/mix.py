@@ -3,11 +3,13 @@
 intensity = sum over kinds of power x factor / sum over kinds of power, with the life cycle medians of
 `factors`. It is what the grid's own stations make: imports do not count. Storage is neither source nor sink:
 charging is consumption, and what comes out was counted when it was made; callers leave it out. Newest slots
-often lack kinds of stations; such a slot is left out, never taken as zero.
+often lack kinds of stations; such a slot is left out, never taken as zero. So is one of three times the
+usual generation.
 """
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.carbon import IntensitySlot
@@ -26,6 +28,7 @@ Row = dict[str, float | None]
 _COMPLETE_RATIO = 0.95  # a slot counts where the kinds it reports make this share of a usual slot
 _UNCOVERED_RATIO = 0.2  # above this share without a factor there is no figure
 _MODEL_RATIO = 0.15  # imports, losses and the age of the factors: an engineering choice
+_SPIKE_RATIO = 3.0  # no grid makes three times as much as usual: a wrong report
 _MAX_MW = 1e6
 
 
@@ -53,11 +56,12 @@ def answer(
     """
     span_s, slot_s = slots_s
     usual = _usual(rows.values())
+    most = _SPIKE_RATIO * median([total for row in rows.values() if (total := _total(row)) > 0] or [0.0])
     slots: dict[int, IntensitySlot] = {}
     uncovered = 0.0
     for start_s, row in sorted(rows.items()):
         found = _mix(row, usual, factor)
-        if found is None:
+        if found is None or _total(row) > most:
             continue
         uncovered = max(uncovered, found[1])
         slots |= {t: _slot(t, slot_s, *found) for t in range(start_s, start_s + span_s, slot_s)}
@@ -68,6 +72,10 @@ def answer(
         )
     note = f"up to {uncovered:.0%} of the generation has no factor and is taken as the rest"
     return Answer(slots=tuple(slots[t] for t in sorted(slots)), note=note)
+
+
+def _total(row: Row) -> float:
+    return sum(value for value in row.values() if value)
 
 
 def _usual(rows: Iterable[Row]) -> dict[str, float]:
@@ -83,11 +91,10 @@ def _usual(rows: Iterable[Row]) -> dict[str, float]:
 def _mix(row: Row, usual: Mapping[str, float], factor: Mapping[str, float]) -> tuple[float, float] | None:
     """Intensity of a slot and the share without a factor; None where too much is missing."""
     reported = sum(mean for name, mean in usual.items() if row.get(name) is not None)
-    powers = {name: value for name, value in row.items() if value}
-    total = sum(powers.values())
+    total = _total(row)
     if total <= 0 or reported < _COMPLETE_RATIO * sum(usual.values()):
         return None
-    covered = {name: value for name, value in powers.items() if name in factor}
+    covered = {name: value for name, value in row.items() if value and name in factor}
     known = sum(covered.values())
     uncovered = 1 - known / total
     if uncovered > _UNCOVERED_RATIO:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.grid import electricity_maps, energy_charts, gb
+from mlflow_carbon.grid import eia, electricity_maps, energy_charts, gb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ PROVIDERS: Mapping[str, GridProvider] = {
     "gb": gb.CarbonIntensityGB(),
     "electricity_maps": electricity_maps.ElectricityMaps(),
     "energy_charts": energy_charts.EnergyCharts(),
+    "eia": eia.EnergyInformationAdministration(),
 }
 """Live providers by the name that `settings.grid` takes."""
 
