@@ -156,7 +156,7 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     except ZoneError as error:
         _logger.warning("%s", error)
         zone = zones.resolve(setup.Settings(), env=os.environ)
-    series = grid.intensity(
+    series = grid.average_intensity(
         settings,
         zone,
         window=grid.Window(start_s=start_s, end_s=end_s),
