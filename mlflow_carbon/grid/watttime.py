@@ -2,9 +2,9 @@
 
 Marginal is another question than average (decision 21): it may choose when to run, never what a run is
 charged with. In slots of 5 minutes; direct CO2 in pounds per MWh, by the service's own model. A login gives a
-token of 30 minutes. Without a subscription it answers about CAISO_NORTH alone. The first point of a forecast is
-the present; the past comes late and is revised. Zero is a figure here: where sun is thrown away, one kWh more
-costs nothing.
+token of 30 minutes. Without a subscription it answers about CAISO_NORTH alone. The first point of a forecast
+is the present; the past comes late and is revised. Zero is a figure here: where sun is thrown away, one kWh
+more costs nothing.
 """
 
 from __future__ import annotations
