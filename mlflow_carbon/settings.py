@@ -25,7 +25,7 @@ ENV_PREFIX = "MLFLOW_CARBON_"
 FILE_NAME = "mlflow-carbon.yaml"
 
 # Not settings of a measurement, but read from the same prefix: switches, places, and secrets of services.
-_SECRETS = ("EIA_KEY", "ELECTRICITY_MAPS_TOKEN", "WATTTIME_LOGIN")
+_SECRETS = ("EIA_KEY", "ELECTRICITY_MAPS_TOKEN", "ENTSOE_TOKEN", "WATTTIME_LOGIN")
 _OTHER_VARIABLES = frozenset({"AUTOLOG", "CONFIG", "DATA", "DISABLE", "HOME", "OWNER", *_SECRETS})
 
 
@@ -52,7 +52,7 @@ class Settings:
         zone: Grid zone id (`GB`, `DE`, `US-CAL-CISO`); None: cloud variables, then the time zone.
         grid: `auto` (live where the user named a zone that `gb` or, with a token, `electricity_maps` knows),
             `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`, `eia`,
-            `watttime` (marginal, for plans only), `recorded:FILE.csv`, or the mock `diurnal`, `diurnal:SEED`.
+            `entsoe`, `watttime` (for plans only), `recorded:FILE.csv`, or the mock `diurnal`, `diurnal:SEED`.
         intensity_gco2e_per_kwh: A fixed intensity that replaces every provider.
         pue: Power usage effectiveness, at least 1.
         period_s: Sampling period in seconds, 0.05 to 60.
@@ -91,7 +91,7 @@ class Settings:
         )
 
 
-_LIVE = ("gb", "electricity_maps", "energy_charts", "eia", "watttime")
+_LIVE = ("gb", "electricity_maps", "energy_charts", "eia", "entsoe", "watttime")
 _CHOICES = {
     "grid": ("auto", "annual", *_LIVE, "recorded", "diurnal"),
     "privacy": ("hashed", "full", "off"),

@@ -100,7 +100,9 @@ def provider_of(settings: Settings, zone: Zone, access: Access) -> tuple[GridPro
 
 
 def _unknown(name: str, zone_id: str, access: Access) -> str:
-    others = [other for other, provider in access.providers.items() if provider.knows(zone_id)]
+    named = access.providers.get(name)
+    known = {other: p for other, p in access.providers.items() if p.knows(zone_id)}
+    others = [other for other, p in known.items() if named is None or p.signal == named.signal]
     hint = f"; {' and '.join(others)} may" if others else "; no live source does"
     return f"grid={name} does not know {zone_id}{hint}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.grid import eia, electricity_maps, energy_charts, gb, watttime
+from mlflow_carbon.grid import eia, electricity_maps, energy_charts, entsoe, gb, watttime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,7 @@ PROVIDERS: Mapping[str, GridProvider] = {
     "electricity_maps": electricity_maps.ElectricityMaps(),
     "energy_charts": energy_charts.EnergyCharts(),
     "eia": eia.EnergyInformationAdministration(),
+    "entsoe": entsoe.Entsoe(),
     "watttime": watttime.WattTime(),
 }
 """Live providers by the name that `settings.grid` takes."""

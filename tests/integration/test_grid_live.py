@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mlflow_carbon.grid import Access, Window, annual, eia, intensity, watttime
+from mlflow_carbon.grid import Access, Window, annual, eia, entsoe, intensity, watttime
 from mlflow_carbon.grid.electricity_maps import VARIABLE, ElectricityMaps
 from mlflow_carbon.grid.energy_charts import EnergyCharts
 from mlflow_carbon.grid.fetch import Cache, get
@@ -32,6 +32,7 @@ PAYLOADS = {
     "/v4/carbon-intensity/forecast": "electricity_maps_forecast",
     "/public_power": "energy_charts_day",
     "/v2/electricity/rto/fuel-type-data/data/": "eia_numbers",
+    "/api?": "entsoe_mixed",
     "/v3/historical": "watttime_historical",
     "/v3/forecast": "watttime_forecast",
 }
@@ -49,7 +50,7 @@ class Service:
         self.tokens: set[str] = set()
 
     def answer(self, path: str, token: str) -> tuple[int, dict[str, str], bytes]:
-        path, _, key = path.partition("&api_key=")
+        path, _, key = path.replace("&securityToken=", "&api_key=").partition("&api_key=")
         self.paths.append(path)
         self.tokens.add(token or key)
         if path == "/login":
@@ -90,7 +91,7 @@ def served():
 
 def at_home(url: str, folder, *, budget_s: float = 1) -> Access:
     """Access to services at an address."""
-    env = {VARIABLE: SECRET, eia.VARIABLE: SECRET, watttime.VARIABLE: LOGIN}
+    env = {VARIABLE: SECRET, eia.VARIABLE: SECRET, entsoe.VARIABLE: SECRET, watttime.VARIABLE: LOGIN}
     return Access(
         cache=Cache(folder=folder),
         fetch=partial(get, env=env, budget_s=budget_s),
@@ -100,6 +101,7 @@ def at_home(url: str, folder, *, budget_s: float = 1) -> Access:
             "electricity_maps": ElectricityMaps(base_url=url),
             "energy_charts": EnergyCharts(base_url=url),
             "eia": eia.EnergyInformationAdministration(base_url=url),
+            "entsoe": entsoe.Entsoe(base_url=url),
             "watttime": watttime.WattTime(base_url=url),
         },
         tables=annual.installed(),
@@ -126,11 +128,13 @@ CASES = (
     ("gb", "GB-LONDON", 144.0),
     ("electricity_maps", "DE", 400.0),
     ("eia", "US-CAL-CISO", 370.5),
+    ("entsoe", "DE", 519_500 / 3500),
     ("watttime", "US-CAL-CISO", 950 * 0.45359237),
 )
 TOLD = {  # what each service was told that is not for everybody
     "electricity_maps": {SECRET},
     "eia": {SECRET},
+    "entsoe": {SECRET},
     "watttime": {f"Basic {SECRETS[2]}", f"Bearer {SECRET}"},
 }
 FAULTS: tuple[tuple[tuple[int, dict[str, str], bytes], str], ...] = (
@@ -139,10 +143,10 @@ FAULTS: tuple[tuple[tuple[int, dict[str, str], bytes], str], ...] = (
     ((500, {}, b"oops"), "HTTP 500"),
     ((200, {}, b""), "an empty body"),
     ((200, {}, b"<html>Sorry</html>"), "<html>Sorry"),
-    ((200, {}, b'{"data": [{"from": "2026'), "expected JSON"),
+    ((200, {}, b'{"data": [{"from": "2026'), "expected JSON|expected a GL_"),
     (
         (200, {}, b'{"zone": "DE", "data": []}'),
-        "none that can be used|expected rows under|expected `data` and `meta`",
+        "none that can be used|expected rows under|expected `data` and `meta`|expected a GL_",
     ),
     ((200, {}, b"[]"), "expected "),
     ((200, {}, b'{"error": "no such token: s3cret-t0ken"}'), "no such token"),

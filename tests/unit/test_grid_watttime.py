@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_carbon import assembly
+from mlflow_carbon.cli import grid as cli_grid
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import (
     AUTO,
@@ -244,6 +246,24 @@ def test_emissions_are_never_counted_by_it(tmp_path):
     assert found.note.startswith("grid=watttime is marginal: it may choose when to run, but")
 
 
+def test_a_run_is_charged_by_the_average(tmp_path, monkeypatch):
+    """What costs every run, live or recovered, does not look at the marginal figures of the settings."""
+    monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
+    monkeypatch.setenv(VARIABLE, "me:pass")
+    settings = Settings(grid="watttime", zone="US-CAL-CISO", zone_source="argument")
+    found = assembly.costing(settings, NOON, NOON + HOUR).intensity
+    assert (found.signal, found.slots, found.zone) == ("average", (), "US-CAL-CISO")
+    assert "is marginal" in found.note
+
+
+def test_whoever_looks_is_told_that_it_is_marginal(tmp_path):
+    """`mlflow-carbon grid` shows the signal beside the figure: 950 lb/MWh at half past twelve."""
+    access = at_home(tmp_path, "watttime_historical", "watttime_forecast")
+    settings = Settings(grid="watttime", zone="US-CAL-CISO", zone_source="argument")
+    shown = cli_grid.render(cli_grid.look(settings, access=access, now_s=NOON + 1800))
+    assert "now 431 gCO2e/kWh (280 to 582): forecast, marginal, scope direct" in shown
+
+
 def test_average_sources_count_emissions_as_before(tmp_path):
     """So does a figure that the user gives, whatever plans."""
     window = Window(start_s=NOON, end_s=NOON + HOUR)
@@ -258,6 +278,18 @@ def test_average_sources_count_emissions_as_before(tmp_path):
             for find in (average_intensity, intensity)
         )
         assert counted == planned
+
+
+def test_a_source_of_averages_is_no_stand_in(tmp_path):
+    """Neither is offered in place of the other: eia knows Texas, but not what one more kWh emits."""
+    texas = Zone(id="US-TEX-ERCO", source="argument")
+    window = Window(start_s=NOON, end_s=NOON + HOUR)
+    notes = [
+        intensity(Settings(grid=grid), zone, window=window, access=at_home(tmp_path), now_s=NOON).note
+        for grid, zone in (("watttime", texas), ("gb", CISO))
+    ]
+    assert notes[0].startswith("grid=watttime does not know US-TEX-ERCO; no live source does")
+    assert notes[1].startswith("grid=gb does not know US-CAL-CISO; electricity_maps and eia may")
 
 
 def test_auto_never_asks_a_marginal_source():
