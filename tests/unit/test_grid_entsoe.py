@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -123,6 +125,25 @@ def test_an_address_names_document_area_and_hours_and_no_secret():
         assert found.token is not None
         assert (found.token.parameter, found.token.variable) == ("securityToken", VARIABLE)
         assert VARIABLE in found.remedy
+
+
+@given(
+    start=st.integers(DAY * 10, 2_000_000_000), length=st.integers(0, 40 * DAY), ago=st.integers(0, 9 * DAY)
+)
+def test_the_questions_leave_no_gap_and_fit_into_an_answer(start, length, ago):
+    """Each at most 10 days, newest first, from a day before the window to its end or now."""
+    now_s = start + length - ago
+    found = EN.request("DE", Window(start_s=start, end_s=start + length), now_s)
+    queries = [parse_qs(urlsplit(r.url).query) for r in reversed(found)]
+    spans = [tuple(_epoch(q[k][0]) for k in ("periodStart", "periodEnd")) for q in queries]
+    assert all(0 < end - begin <= 10 * DAY for begin, end in spans)
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
+    assert spans[0][0] <= min(start, now_s) - DAY + 3600
+    assert 0 <= spans[-1][1] - min(start + length, now_s) < 3600
+
+
+def _epoch(text: str) -> float:
+    return datetime.strptime(text, "%Y%m%d%H%M").replace(tzinfo=UTC).timestamp()
 
 
 def test_areas_and_types_are_those_of_the_library():
