@@ -36,11 +36,13 @@ class Wait:
 
     Attributes:
         wait_s: How long it took, in seconds.
-        initial_gco2e_per_kwh: Intensity when the wait began.
+        initial_gco2e_per_kwh: Intensity when the wait began; where a marginal source fell silent and the
+            average took its place, when that happened: the two are not to be compared.
         training_gco2e_per_kwh: Intensity when it ended and the training may start.
         kind: `actual`, `forecast`, `estimated` or `static`, of the latter.
         provider: Who says so.
         reason: Why the training starts now.
+        signal: `average`, or `marginal`: of both figures.
     """
 
     wait_s: float
@@ -49,6 +51,7 @@ class Wait:
     kind: str
     provider: str
     reason: str
+    signal: str = "average"
 
 
 class WaitClock(Protocol):
@@ -105,12 +108,13 @@ def wait_until_clean(
     longest = _checked("max_wait_s", max_wait_s)
     look = intensity or _from_grid(zone)
     patience = _Patience(clock=clock or _SystemClock(), longest_s=longest, progress=progress)
-    initial: float | None = None
+    initial, signal = math.nan, ""
     while True:
         now_s = patience.clock.wall_s()
         series = look(now_s, now_s + longest)
         slot = series.at(now_s)
-        initial = slot.gco2e_per_kwh if initial is None else initial
+        if series.signal != signal:
+            initial, signal = slot.gco2e_per_kwh, series.signal
         waited_s = patience.waited_s()
         decision = decide(slot, threshold_gco2e_per_kwh=threshold, waited_s=waited_s, max_wait_s=longest)
         if decision.start:
@@ -121,6 +125,7 @@ def wait_until_clean(
                 kind=slot.kind,
                 provider=series.static_provider if slot.kind == "static" else series.provider,
                 reason="; ".join(n for n in (decision.reason, series.note) if n),
+                signal=signal,
             )
         patience.sit_out(slot, decision.reason)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -135,6 +136,27 @@ def test_when_the_live_figures_end_it_starts():
     """A service that goes away in mid-wait leaves only the static figure: the wait is over."""
     found = wait(Grid(300.0), Clock())
     assert (found.wait_s, found.kind) == (1800, "static")
+
+
+def test_marginal_and_average_are_not_compared():
+    """The marginal source falls silent after one slot: both figures of the wait are then the annual average."""
+    marginal, silent = Grid(900.0, 50.0), Grid()
+    marginal.series = replace(marginal.series, signal="marginal")
+
+    def look(start_s: float, end_s: float) -> IntensitySeries:
+        return (marginal if start_s < BEGIN + HALF_HOUR else silent)(start_s, end_s)
+
+    found = wait_until_clean(threshold_gco2e_per_kwh=100, max_wait_s=7200, intensity=look, clock=Clock())
+    assert (found.initial_gco2e_per_kwh, found.training_gco2e_per_kwh, found.signal) == (500, 500, "average")
+    assert (found.wait_s, found.kind) == (HALF_HOUR, "static")
+
+
+def test_a_wait_by_marginal_figures_says_so():
+    """900 g, then 50 g, both of what one more kWh emits."""
+    grid = Grid(900.0, 50.0)
+    grid.series = replace(grid.series, signal="marginal")
+    found = wait(grid, Clock())
+    assert (found.initial_gco2e_per_kwh, found.training_gco2e_per_kwh, found.signal) == (900, 50, "marginal")
 
 
 def test_progress_comes_about_once_a_second():
