@@ -78,16 +78,17 @@ def get(
     with requests.Session() as session:
         session.headers["User-Agent"] = f"mlflow-carbon/{__version__}"
         line = _Line(session, monotonic() + budget_s, budget_s, monotonic, sleep)
-        if asked.token is None or asked.token.login is None:
+        login = asked.token.login if asked.token is not None else None
+        if login is None:
             return line.ask(asked, own)
-        return _logged_in(line, asked, own, {} if passes is None else passes)
+        door = replace(asked, url=login.url)
+        return _logged_in(line, asked, door=door, own=own, passes={} if passes is None else passes)
 
 
-def _logged_in(line: _Line, asked: Request, own: Secret, passes: MutableMapping[str, Pass]) -> bytes:
+def _logged_in(
+    line: _Line, asked: Request, *, door: Request, own: Secret, passes: MutableMapping[str, Pass]
+) -> bytes:
     """The answer to a question with a token that is kept, or asked for first where it is none or no more."""
-    assert asked.token  # noqa: S101 - for the type checker
-    assert asked.token.login  # noqa: S101 - for the type checker
-    door = replace(asked, url=asked.token.login.url)
     held = passes.get(door.url)
     if held is not None and line.monotonic() < held.until_s:
         try:

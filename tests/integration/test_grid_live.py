@@ -189,6 +189,28 @@ def test_a_service_that_wants_to_be_left_alone_is(served, tmp_path):
         assert len(service.paths) == (2 if minutes == 121 else 1)
 
 
+def test_one_login_serves_past_and_future(served, tmp_path):
+    """Two questions and the login; the series is marginal, with the forecast for the present."""
+    service, url = served
+    access = at_home(url, tmp_path)
+    kept = replace(access, fetch=partial(access.fetch, passes={}))
+    found = intensity(
+        Settings(grid="watttime"),
+        Zone(id="US-CAL-CISO", source="argument"),
+        window=Window(start_s=NOON, end_s=NOON + 3600),
+        access=kept,
+        now_s=NOON + 1800,
+    )
+    assert service.paths == [
+        "/login",
+        "/v3/forecast?region=CAISO_NORTH&signal_type=co2_moer&horizon_hours=1",
+        "/v3/historical?region=CAISO_NORTH&signal_type=co2_moer"
+        "&start=2026-03-02T12%3A00Z&end=2026-03-02T12%3A30Z",
+    ]
+    assert found.signal == "marginal"
+    assert (found.at(NOON).kind, found.at(NOON + 1800).kind) == ("actual", "forecast")
+
+
 def test_a_mix_becomes_an_intensity(served, tmp_path):
     """Energy-Charts through the socket: the last level is carried on to the present."""
     service, url = served
