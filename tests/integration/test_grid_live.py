@@ -94,7 +94,7 @@ def at_home(url: str, folder, *, budget_s: float = 1) -> Access:
     env = {VARIABLE: SECRET, eia.VARIABLE: SECRET, entsoe.VARIABLE: SECRET, watttime.VARIABLE: LOGIN}
     return Access(
         cache=Cache(folder=folder),
-        fetch=partial(get, env=env, budget_s=budget_s),
+        fetch=partial(get, env=env, budget_s=budget_s, passes={}),
         env=env,
         providers={
             "gb": CarbonIntensityGB(base_url=url),
@@ -192,20 +192,18 @@ def test_a_service_that_wants_to_be_left_alone_is(served, tmp_path):
 def test_one_login_serves_past_and_future(served, tmp_path):
     """Two questions and the login; the series is marginal, with the forecast for the present."""
     service, url = served
-    access = at_home(url, tmp_path)
-    kept = replace(access, fetch=partial(access.fetch, passes={}))
     found = intensity(
         Settings(grid="watttime"),
         Zone(id="US-CAL-CISO", source="argument"),
         window=Window(start_s=NOON, end_s=NOON + 3600),
-        access=kept,
+        access=at_home(url, tmp_path),
         now_s=NOON + 1800,
     )
+    about = "?region=CAISO_NORTH&signal_type=co2_moer&"
     assert service.paths == [
         "/login",
-        "/v3/forecast?region=CAISO_NORTH&signal_type=co2_moer&horizon_hours=1",
-        "/v3/historical?region=CAISO_NORTH&signal_type=co2_moer"
-        "&start=2026-03-02T12%3A00Z&end=2026-03-02T12%3A30Z",
+        f"/v3/forecast{about}horizon_hours=1",
+        f"/v3/historical{about}start=2026-03-02T12%3A00Z&end=2026-03-02T12%3A30Z",
     ]
     assert found.signal == "marginal"
     assert (found.at(NOON).kind, found.at(NOON + 1800).kind) == ("actual", "forecast")
