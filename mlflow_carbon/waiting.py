@@ -1,33 +1,34 @@
 """Wait for a cleaner grid before a training starts, holding the process.
 
-A fixed threshold is a modest policy: on a grid that is always above or always below it does nothing,
-and waiting on an idling GPU can cost more than it saves. So the wait is bounded, needs live figures of
-a zone that the user named, and everything else starts at once with the reason written down.
+Where the machine idles meanwhile, waiting can cost more than it saves: name its idle power, and the plan
+counts it. Without live figures of a zone that the user named there is nothing to wait for: everything starts
+at once then, with the reason written down.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from mlflow_carbon import grid, settings
-from mlflow_carbon.core.schedule import decide
+from mlflow_carbon.core.plans import Job, Terms
+from mlflow_carbon.core.savings import Saving
 from mlflow_carbon.errors import SettingsError
+from mlflow_carbon.scheduling.advice import system_look
+from mlflow_carbon.scheduling.order import Order
+from mlflow_carbon.scheduling.outcome import outcome
+from mlflow_carbon.scheduling.wait import Progress, SystemClock, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
+    from mlflow_carbon.scheduling.advice import Look
+    from mlflow_carbon.scheduling.wait import WaitClock
 
-__all__ = ["Wait", "WaitClock", "wait_until_clean"]
+__all__ = ["Progress", "Saving", "Wait", "WaitOptions", "wait_until_clean"]
 
-_logger = logging.getLogger("mlflow_carbon")
-_TICK_S = 1.0
-_NS_PER_S = 1_000_000_000
+_POLICIES = ("now", "threshold", "percentile", "window")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +37,14 @@ class Wait:
 
     Attributes:
         wait_s: How long it took, in seconds.
-        initial_gco2e_per_kwh: Intensity when the wait began; where a marginal source fell silent and the
-            average took its place, when that happened: the two are not to be compared.
+        initial_gco2e_per_kwh: Intensity when the wait began.
         training_gco2e_per_kwh: Intensity when it ended and the training may start.
         kind: `actual`, `forecast`, `estimated` or `static`, of the latter.
         provider: Who says so.
+        policy: Which policy decided.
         reason: Why the training starts now.
-        signal: `average`, or `marginal`: of both figures.
+        order: What was asked for.
+        started_s: When the wait ended, UTC seconds since the epoch.
     """
 
     wait_s: float
@@ -50,128 +52,139 @@ class Wait:
     training_gco2e_per_kwh: float
     kind: str
     provider: str
+    policy: str
     reason: str
-    signal: str = "average"
+    order: Order
+    started_s: float
+
+    def saved(
+        self,
+        energy_kwh: float,
+        *,
+        idle_w: float | None = None,
+        ended_s: float | None = None,
+        look: Look | None = None,
+    ) -> Saving:
+        """What the wait was worth, by the intensities that came; asks the grid once more.
+
+        Args:
+            energy_kwh: Energy of the training.
+            idle_w: Power of the machine while it waited; None takes what was given before.
+            ended_s: When it ended; None for now.
+            look: How the grid is asked; None asks it as the settings say.
+        """
+        job = self.order.job if idle_w is None else replace(self.order.job, idle_w=idle_w)
+        return outcome(
+            replace(self.order, job=job),
+            look or _system_look(),
+            started_s=self.started_s,
+            ended_s=SystemClock().wall_s() if ended_s is None else ended_s,
+            energy_kwh=energy_kwh,
+        )
 
 
-class WaitClock(Protocol):
-    """The two clocks and the sleep. Tests pass a virtual one."""
+class WaitOptions(TypedDict, total=False):
+    """Keyword arguments of `wait_until_clean`; what is left out has its default.
 
-    def monotonic_s(self) -> float:
-        """Monotonic seconds: how long the wait takes."""
+    Attributes:
+        duration_s: How long the training will last, in seconds; an estimate. Default 3600.
+        threshold_gco2e_per_kwh: For the policy `threshold`: start at this intensity or below.
+        policy: `window` (the cleanest window by forecast), `threshold`, `percentile` or `now`. By default
+            `threshold` where a threshold is given, else `window`.
+        zone: Grid zone id; by default that of the settings. Only a zone that is named has live figures.
+        power_w: Mean power of the training; only its ratio to `idle_w` matters here. Default 300.
+        idle_w: Power of this machine while it waits, above what it would use if it were not held. Default 0.
+    """
 
-    def wall_s(self) -> float:
-        """UTC seconds since the epoch: which slot it is."""
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-
-
-class _SystemClock:
-    def monotonic_s(self) -> float:
-        return time.monotonic()
-
-    def wall_s(self) -> float:
-        return time.time_ns() / _NS_PER_S
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+    duration_s: float
+    threshold_gco2e_per_kwh: float | None
+    policy: str | None
+    zone: str | None
+    power_w: float
+    idle_w: float
 
 
 def wait_until_clean(
     *,
-    threshold_gco2e_per_kwh: float,
     max_wait_s: float,
-    zone: str | None = None,
-    progress: Callable[[float, float, float], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     clock: WaitClock | None = None,
-    intensity: Callable[[float, float], IntensitySeries] | None = None,
+    look: Look | None = None,
+    **options: Unpack[WaitOptions],
 ) -> Wait:
-    """Wait until the grid intensity is at or below a threshold, but never longer than allowed.
+    """Wait until it is a good time to start, but never longer than allowed.
 
-    Looks again at each slot boundary (half hours in Great Britain). Network trouble is not an error: without
+    Plans anew at each slot boundary (half hours in Great Britain). Network trouble is not an error: without
     live figures there is nothing to wait for, and the reason says so.
 
     Args:
-        threshold_gco2e_per_kwh: Start at this intensity or below.
-        max_wait_s: Longest wait, in seconds of the monotonic clock.
-        zone: Grid zone id; None takes the settings. Only a zone that is named has live figures.
-        progress: Called about once a second with seconds waited, longest wait and current intensity.
+        max_wait_s: Longest wait, in seconds.
+        progress: Called about once a second.
         clock: Clocks and sleep; None takes those of the system.
-        intensity: Series for UTC seconds from, to; None asks the grid as the settings say.
+        look: How the grid is asked; None asks it as the settings say.
+        **options: See `WaitOptions`.
 
     Raises:
-        SettingsError: If an argument is no number of its kind.
+        SettingsError: If an argument is no number of its kind, or the policy lacks its threshold.
         ZoneError: If nobody knows the zone.
     """
-    threshold = _checked("threshold_gco2e_per_kwh", threshold_gco2e_per_kwh)
-    longest = _checked("max_wait_s", max_wait_s)
-    look = intensity or _from_grid(zone)
-    patience = _Patience(clock=clock or _SystemClock(), longest_s=longest, progress=progress)
-    initial, signal = math.nan, ""
-    while True:
-        now_s = patience.clock.wall_s()
-        series = look(now_s, now_s + longest)
-        slot = series.at(now_s)
-        if series.signal != signal:
-            initial, signal = slot.gco2e_per_kwh, series.signal
-        waited_s = patience.waited_s()
-        decision = decide(slot, threshold_gco2e_per_kwh=threshold, waited_s=waited_s, max_wait_s=longest)
-        if decision.start:
-            return Wait(
-                wait_s=waited_s,
-                initial_gco2e_per_kwh=initial,
-                training_gco2e_per_kwh=slot.gco2e_per_kwh,
-                kind=slot.kind,
-                provider=series.static_provider if slot.kind == "static" else series.provider,
-                reason="; ".join(n for n in (decision.reason, series.note) if n),
-                signal=signal,
-            )
-        patience.sit_out(slot, decision.reason)
+    used = clock or SystemClock()
+    order = _order(max_wait_s, used.wall_s(), options)
+    done = wait(order, look or _system_look(), clock=used, progress=progress)
+    series = done.last.intensity
+    started_s = used.wall_s()
+    # The slot that was planned in; where planning failed meanwhile, what was expected of the present one.
+    now = done.last.now if done.last.plan.is_now else series.at(started_s)
+    return Wait(
+        wait_s=done.wait_s,
+        initial_gco2e_per_kwh=done.first.home.gco2e_per_kwh,
+        training_gco2e_per_kwh=now.gco2e_per_kwh,
+        kind=now.kind,
+        provider=series.static_provider if now.kind == "static" else now.source or series.provider,
+        policy=order.policy,
+        reason="; ".join((done.reason, *done.last.notes)),
+        order=order,
+        started_s=started_s,
+    )
 
 
-class _Patience:
-    """One bounded wait: counts from when it is made, by the monotonic clock."""
+def _order(max_wait_s: float, now_s: float, options: WaitOptions) -> Order:
+    """What the arguments ask for, checked before any wait begins."""
+    unknown = set(options) - set(WaitOptions.__annotations__)
+    if unknown:
+        raise SettingsError(f"expected {', '.join(WaitOptions.__annotations__)}, got {', '.join(unknown)}")
+    threshold = options.get("threshold_gco2e_per_kwh")
+    name = options.get("policy") or ("window" if threshold is None else "threshold")
+    if name not in _POLICIES:
+        raise SettingsError(f"policy: expected one of {', '.join(_POLICIES)}, got {name!r}")
+    if name == "threshold" and threshold is None:
+        raise SettingsError("policy=threshold: expected threshold_gco2e_per_kwh as well, got none")
+    if threshold is not None:
+        _checked("threshold_gco2e_per_kwh", threshold)
+    given, _ = settings.resolve({"zone": options.get("zone")})
+    if given.zone is not None:
+        grid.zones.check(given.zone)
+    return Order(
+        settings=given,
+        job=Job(
+            length_s=_checked("duration_s", options.get("duration_s", 3600.0), least=1.0),
+            max_wait_s=_checked("max_wait_s", max_wait_s),
+            power_w=_checked("power_w", options.get("power_w", 300.0), least=0.001),
+            idle_w=_checked("idle_w", options.get("idle_w", 0.0)),
+        ),
+        submitted_s=now_s,
+        policy=name,
+        terms=Terms(threshold_gco2e_per_kwh=threshold),
+    )
 
-    def __init__(
-        self, *, clock: WaitClock, longest_s: float, progress: Callable[[float, float, float], None] | None
-    ) -> None:
-        self.clock = clock
-        self._longest_s = longest_s
-        self._progress = progress
-        self._start_s = clock.monotonic_s()
-        self._is_told = False
 
-    def waited_s(self) -> float:
-        return self.clock.monotonic_s() - self._start_s
-
-    def sit_out(self, slot: IntensitySlot, reason: str) -> None:
-        """Sleep until the slot or the patience is over. Says once why, and how long it can last."""
-        if not self._is_told:
-            self._is_told = True
-            _logger.warning("waiting for a cleaner grid, at most %g s: %s", self._longest_s, reason)
-        while (left_s := slot.end_s - self.clock.wall_s()) > 0 and self.waited_s() < self._longest_s:
-            if self._progress is not None:
-                self._progress(self.waited_s(), self._longest_s, slot.gco2e_per_kwh)
-            # Short sleeps: after a suspend the wall clock shows at once that the slot is over.
-            self.clock.sleep(max(0.0, min(_TICK_S, left_s, self._longest_s - self.waited_s())))
-
-
-def _checked(name: str, value: float) -> float:
+def _checked(name: str, value: float, *, least: float = 0.0) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:
-        raise SettingsError(f"{name}: expected a number of at least 0, got {value!r}")
+    if not is_number or not least <= value < math.inf:
+        raise SettingsError(f"{name}: expected a number of at least {least:g}, got {value!r}")
     return float(value)
 
 
-def _from_grid(zone: str | None) -> Callable[[float, float], IntensitySeries]:
-    """The grid as the settings of this process say; the zone is checked before any wait begins."""
-    given, _ = settings.resolve({"zone": zone})
-    found = grid.zones.resolve(given, env=os.environ)
-    access = grid.Access(cache=grid.fetch.Cache(folder=settings.home() / "grid"))
-
-    def look(start_s: float, end_s: float) -> IntensitySeries:
-        window = grid.Window(start_s=start_s, end_s=end_s)
-        return grid.intensity(given, found, window=window, access=access, now_s=start_s)
-
-    return look
+def _system_look() -> Look:
+    """The grid as the settings of this process say."""
+    return system_look(grid.Access(cache=grid.fetch.Cache(folder=settings.home() / "grid")))

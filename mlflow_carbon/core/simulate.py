@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlflow_carbon.core.paths import Track
+    from mlflow_carbon.core.plans import Job
 
-__all__ = ["SCORED", "Scenario", "Score", "delays", "simulate"]
-
+__all__ = ["SCORED", "Scenario", "Score", "delays", "has_waiting_paid", "simulate"]
 
 _EVIDENCE_DAYS = 90
 _LEAST_DAYS = 14
+_FIRST_DAYS = 7  # before that a forecast knows no day like the next one
 _LEAST_SAVING = 0.005
 
 
@@ -143,6 +144,31 @@ def _has_paid(gain: NDArray[np.float64], scene: Scene) -> NDArray[np.bool_]:
     end = np.maximum(np.arange(len(gain)) - scene.slack - scene.length + 1, 0)
     first = np.maximum(end - _EVIDENCE_DAYS * per_day, 0)
     return np.asarray((total[end] > total[first]) & (end - first >= _LEAST_DAYS * per_day))
+
+
+def has_waiting_paid(track: Track, job: Job, *, pauses: bool = False) -> bool | None:
+    """Whether jobs of the past that waited on a held machine like this one have saved half a per cent by it.
+
+    The rule of `simulate` for one job: from the track's second week on, forecast from what was known then.
+    None where fewer than two weeks of such jobs are known to the end.
+    """
+    length, slack = track.slots(job.length_s / HOUR_S), int(job.max_wait_s // track.step_s)
+    first = _FIRST_DAYS * track.per_day
+    scene = Scene(
+        track=track,
+        scenario=Scenario(idle_ratio=job.idle_ratio),
+        first=first,
+        starts=len(track.values) - first - slack - length + 1,
+        length=length,
+        slack=slack,
+        horizon=slack + length,
+        forecasts={},
+    )
+    if scene.starts < _LEAST_DAYS * track.per_day:
+        return None
+    emitted, _ = _interruptible(scene) if pauses else _best_window(scene)
+    base = scene.costs(scene.came())[:, 0]
+    return bool((base * (1 - _LEAST_SAVING) - emitted).sum() > 0)
 
 
 def _window(scene: Scene, forecaster: str) -> Outcome:

@@ -1,0 +1,148 @@
+"""What a later start has saved, by the intensities that came: the same energy used at other times.
+
+An attribution at average intensity, not an effect on the grid, and of one run: it says what its plan was
+worth this once. A negative saving is reported as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlflow_carbon.core.units import j_to_kwh
+
+if TYPE_CHECKING:
+    from mlflow_carbon.core.carbon import IntensitySeries
+
+__all__ = ["Saving", "Stay", "mean_intensity", "saving"]
+
+_CERTAINTY = ("static", "forecast", "estimated", "actual")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """When a run could have started and when it did, UTC seconds since the epoch.
+
+    Attributes:
+        submitted_s: When it could have started first.
+        started_s: When it started.
+        ended_s: When it ended.
+        latest_start_s: The last time at which it could have started.
+        idle_w: Power of the machine that was held while waiting; 0 if none was.
+    """
+
+    submitted_s: float
+    started_s: float
+    ended_s: float
+    latest_start_s: float
+    idle_w: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.submitted_s <= self.started_s < self.ended_s:
+            raise ValueError(
+                "stay: expected submission <= start < end, got "
+                f"{self.submitted_s}, {self.started_s}, {self.ended_s}"
+            )
+
+    @property
+    def length_s(self) -> float:
+        """How long it ran."""
+        return self.ended_s - self.started_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """Emissions of a run against the same run started at once, and at the best time there was.
+
+    Attributes:
+        now_gco2e: Had it started when it was submitted.
+        spent_gco2e: As it ran, with what the machine idled while it was held.
+        oracle_gco2e: Had it started at the best time within its wait, idling included.
+        intensity_initial_gco2e_per_kwh: Mean intensity of the first of these three runs, without idling.
+        intensity_training_gco2e_per_kwh: Of the second.
+        intensity_oracle_gco2e_per_kwh: Of the third.
+        kind: The weakest kind of intensity among those used; only `actual` is final.
+        signal: `average` or `marginal`.
+        provider: Who says so.
+    """
+
+    now_gco2e: float
+    spent_gco2e: float
+    oracle_gco2e: float
+    intensity_initial_gco2e_per_kwh: float
+    intensity_training_gco2e_per_kwh: float
+    intensity_oracle_gco2e_per_kwh: float
+    kind: str
+    signal: str
+    provider: str
+
+    @property
+    def saving_gco2e(self) -> float:
+        """Saved against starting at once; negative where waiting did harm."""
+        return self.now_gco2e - self.spent_gco2e
+
+    @property
+    def saving_ratio(self) -> float:
+        """The same over what starting at once would have emitted."""
+        return self.saving_gco2e / self.now_gco2e if self.now_gco2e > 0 else 0.0
+
+    @property
+    def saving_oracle_ratio(self) -> float:
+        """What perfect foresight would have saved."""
+        return 1 - self.oracle_gco2e / self.now_gco2e if self.now_gco2e > 0 else 0.0
+
+
+def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
+    """Compare a run with itself at other times, its energy spread evenly over its duration.
+
+    Between the edges of slots the mean over a sliding window is linear in its start, so the best start is one
+    at which the run begins or ends at an edge. That of the submission or of the run itself may be better.
+
+    Args:
+        series: Intensities from the submission to the latest start plus the duration.
+        stay: When it ran and when it could have run.
+        energy_kwh: What the run used.
+    """
+    length_s, first_s = stay.length_s, stay.submitted_s
+    edges = {t for s in series.slots for e in (s.start_s, s.end_s) for t in (e, e - length_s)}
+    starts = {t for t in edges if first_s <= t <= stay.latest_start_s} | {first_s, stay.started_s}
+    runs = {t: mean_intensity(series, t, t + length_s) for t in starts}
+
+    def emitted(t: float) -> float:
+        idle_kwh = j_to_kwh(stay.idle_w * (t - first_s))
+        return energy_kwh * runs[t][0] + idle_kwh * mean_intensity(series, first_s, t)[0]
+
+    best_s = min(sorted(starts), key=emitted)
+    kinds = {kind for _, found in runs.values() for kind in found}
+    return Saving(
+        now_gco2e=emitted(first_s),
+        spent_gco2e=emitted(stay.started_s),
+        oracle_gco2e=emitted(best_s),
+        intensity_initial_gco2e_per_kwh=runs[first_s][0],
+        intensity_training_gco2e_per_kwh=runs[stay.started_s][0],
+        intensity_oracle_gco2e_per_kwh=runs[best_s][0],
+        kind=next(kind for kind in _CERTAINTY if kind in kinds),
+        signal=series.signal,
+        provider=series.provider if kinds != {"static"} else series.static_provider,
+    )
+
+
+def mean_intensity(series: IntensitySeries, start_s: float, end_s: float) -> tuple[float, frozenset[str]]:
+    """Mean intensity of a span, weighted by time, and the kinds of figures in it; of a moment, its slot's."""
+    if end_s <= start_s:
+        slot = series.at(start_s)
+        return slot.gco2e_per_kwh, frozenset({slot.kind})
+    total, kinds, t = 0.0, set(), start_s
+    while t < end_s:
+        slot = series.at(t)
+        upto = min(end_s, slot.end_s if slot is not series.static else _next_start(series, t))
+        total += slot.gco2e_per_kwh * (upto - t)
+        kinds.add(slot.kind)
+        t = upto
+    return total / (end_s - start_s), frozenset(kinds)
+
+
+def _next_start(series: IntensitySeries, t: float) -> float:
+    """Where the static figure stops standing in: the next slot, if there is one."""
+    return next((slot.start_s for slot in series.slots if slot.start_s > t), math.inf)
