@@ -57,7 +57,7 @@ def as_dict(advice: Advice, order: Order, now_s: float) -> dict[str, Any]:
     plan = advice.plan
     return {
         "zone": advice.intensity.zone,
-        "start": _iso(now_s if plan.is_now else plan.start_s),
+        "start": _iso(max(now_s, plan.start_s)),
         "asked_s": now_s,
         "plan": asdict(plan),
         "saving_ratio": plan.saving_ratio,
@@ -92,7 +92,7 @@ def _patience(order: Order) -> str:
 
 def _start(plan: Plan, now_s: float) -> str:
     where = f" in {plan.zone}" if plan.policy == "region" else ""
-    if plan.is_now:
+    if plan.is_now or plan.start_s <= now_s:
         return f"now{where}"
     hours, minutes = divmod(round((plan.start_s - now_s) / 60), 60)
     return f"{_utc(plan.start_s)}{_here(plan.start_s)}{where}, in {hours} h {minutes:02d} min"

@@ -67,7 +67,7 @@ def test_no_forecast_sees_a_later_issue() -> None:
     at = 30 * 24 - 1
     fewer = Archive(forecasts=tuple(f for f in archive.forecasts if f.issued_s <= START_S + at * H))
     rows = [provider(replace(track, archive=a), 26)[: at + 1] for a in (archive, fewer)]
-    np.testing.assert_allclose(*rows, rtol=1e-9)
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-9)
 
 
 def test_persistence_is_the_same_time_of_the_last_day() -> None:

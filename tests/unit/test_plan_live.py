@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mlflow_carbon import cli
 from mlflow_carbon.cli import advice_text
+from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
 from mlflow_carbon.core.plans import Job
 from mlflow_carbon.scheduling.advice import advise
 from mlflow_carbon.scheduling.manifests import FORMATS
 from mlflow_carbon.scheduling.order import Order
 from mlflow_carbon.settings import Settings
+from tests.fakes import intensity
 from tests.unit.test_advice import NOW, SLOT, World, grid, order
 
 
@@ -56,7 +61,9 @@ def test_without_power_no_grams():
 
 
 def test_pieces_are_listed():
-    """Two hours in two pieces, and what that asks of the job."""
+    """Two hours in two pieces, and what that asks of the job; the first may have begun with its slot."""
+    begun = shown(order(policy="interruptible"), 100, 300, 300, 100, 300, 300, 300, 300)
+    assert "start   now\n          in 2 pieces:" in begun
     text = shown(order(policy="interruptible"), 300, 100, 300, 100, 300, 300, 300, 300)
     assert "in 2 pieces:" in text
     assert "it must be able to stop and go on" in text
@@ -168,3 +175,48 @@ def test_a_manifest_needs_something_to_run(capsys):
     for wrong in ([], ["--command", ""], ["--command", "python 'train.py"]):
         assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--format", "slurm", *wrong]) == 64
         assert "--command: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [("2026-03-29T00:10", [[], ["02:30 BST"]]), ("2026-10-25T00:10", [["01:30 BST"], []])],
+)
+def test_clocks_that_change_change_no_plan(monkeypatch, now, hours):
+    """On both days every hour in UTC is one hour; beside it stands the time of here where it differs."""
+    monkeypatch.setenv("TZ", "Europe/London")
+    time.tzset()
+    try:
+        moment_s = datetime.fromisoformat(f"{now}+00:00").timestamp()
+        first_s = int(moment_s // 1800) * 1800
+        texts = []
+        for best in (1, 3):  # the half hours from 00:30 and 01:30 UTC, before and after the change at 01:00
+            values = [90.0 if i == best else 300.0 for i in range(8)]
+            series = half_hours(first_s, values)
+            wanted = Order(
+                settings=Settings(zone="GB", zone_source="argument"),
+                job=Job(length_s=1800, max_wait_s=3 * 3600),
+                submitted_s=moment_s,
+            )
+            advice = advise(wanted, World({"GB": series}), moment_s)
+            assert advice.plan.start_s == first_s + best * 1800
+            texts.append(advice_text.text(advice, wanted, moment_s, has_power=False))
+        assert [re.findall(r"\((\d\d:\d\d \w+)\)", text) for text in texts] == hours
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def half_hours(first_s: int, values: list[float]) -> IntensitySeries:
+    """A source's own half hours from a time on."""
+    slots = (
+        IntensitySlot(
+            start_s=first_s + i * 1800,
+            end_s=first_s + (i + 1) * 1800,
+            gco2e_per_kwh=value,
+            low_gco2e_per_kwh=value,
+            high_gco2e_per_kwh=value,
+            kind="forecast",
+        )
+        for i, value in enumerate(values)
+    )
+    return replace(intensity(300, slots), zone="GB")
