@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from mlflow_carbon.errors import CarbonError, SettingsError, ZoneError
     from mlflow_carbon.marks import count, flush, log_step, phase, snapshot
     from mlflow_carbon.tracking import track
-    from mlflow_carbon.waiting import Wait, wait_until_clean
+    from mlflow_carbon.waiting import Progress, Saving, Wait, wait_until_clean
 
 __all__ = [
     "CarbonError",
+    "Progress",
     "RunFootprint",
+    "Saving",
     "SettingsError",
     "Wait",
     "ZoneError",
@@ -38,7 +40,9 @@ __all__ = [
 
 _HOME = {
     "CarbonError": "errors",
+    "Progress": "waiting",
     "RunFootprint": "core.footprint",
+    "Saving": "waiting",
     "SettingsError": "errors",
     "Wait": "waiting",
     "ZoneError": "errors",

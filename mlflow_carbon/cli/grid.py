@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon import assembly, grid
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cli.chart import bars
+from mlflow_carbon.core.prospects import forecasted
 from mlflow_carbon.sampler import SystemClock
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.zone is not None:
         assembly.check_zone(options.zone)
     # Whoever asks by hand wants to know what the service says now, also after a failure.
-    access = grid.Access(cache=grid.fetch.Cache(folder=setup.home() / "grid"), insists=True)
+    cache = grid.fetch.Cache(folder=setup.home() / "grid")
+    access = grid.Access(cache=cache, insists=True, outlook=forecasted)
     found = look(settings, access=access, now_s=SystemClock().wall_ns() / _NS_PER_S, problems=problems)
     print(json.dumps(_as_dict(found), indent=2) if options.json else render(found))
     return 1 if found.now.kind == "static" else 0

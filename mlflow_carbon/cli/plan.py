@@ -1,156 +1,193 @@
-"""`mlflow-carbon plan --simulate`: what each policy would have saved on a recorded trace."""
+"""`mlflow-carbon plan`: when to run a job, where, and what that is expected to save."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_carbon.errors import GridError, SettingsError
-from mlflow_carbon.grid import traces
+from mlflow_carbon import assembly, grid
+from mlflow_carbon import settings as setup
+from mlflow_carbon.cli import advice_text, simulation
+from mlflow_carbon.errors import SettingsError
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Sequence
+    from mlflow_carbon.scheduling.order import Order, Place
 
-    from mlflow_carbon.core.history import Archive, History
-    from mlflow_carbon.core.simulate import Score
+__all__ = ["add", "order_of"]
 
-__all__ = ["add", "render"]
+_MAX_H = 168.0
+_POLICIES = ("window", "interruptible", "region", "threshold", "percentile", "now")
+_EPILOG = (
+    "Example: mlflow-carbon plan GB --hours 4 --slack 24 --power 300. With --simulate nobody is asked: "
+    "policies are scored on the last year of a trace, against starting at once and perfect foresight; "
+    "window and interruptible forecast from the trace's own past, or with --forecast from that archive; a "
+    "forecaster's name means the window by it. Trace: slot_start_utc,gco2_per_kwh; archive: "
+    "issued_utc,slot_start_utc,forecast_gco2_per_kwh; times like 2021-03-28T01:00Z."
+)
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
-        "plan", help="score when to run: policies on a recorded trace", epilog=_EPILOG
+        "plan", help="when to run: the cleanest time that the grid expects", epilog=_EPILOG
     )
     parser.add_argument(
-        "--simulate", metavar="TRACE.csv", type=Path, required=True, help="trace: slot_start_utc,gco2_per_kwh"
+        "zone", nargs="?", metavar="ZONE", help="grid zone, for example GB; none: as for runs"
     )
     parser.add_argument(
-        "--hours", type=_numbers, default=(1.0, 4.0, 12.0, 24.0), help="lengths of the job (1,4,12,24)"
+        "--hours", type=_numbers, help="length of the job; with --simulate several (1,4,12,24)"
     )
-    parser.add_argument("--slack", type=float, default=24.0, help="longest delay in hours (24)")
-    parser.add_argument("--policy", default="all", help="policies, with commas between, or all")
+    parser.add_argument("--slack", type=float, default=24.0, help="longest delay of the start in hours (24)")
+    parser.add_argument("--policy", help=f"{', '.join(_POLICIES)} (window); with --simulate names or all")
     parser.add_argument(
-        "--idle",
-        type=float,
-        default=0.0,
-        help="idle power of a machine held while waiting, over the job's power",
-    )
-    parser.add_argument("--forecast", metavar="FILE", type=Path, help="archive of a provider's forecasts")
-    parser.add_argument(
-        "--min-gain", type=float, default=0.0, help="run at once below this expected saving (0)"
+        "--idle", type=float, help="idle power of a machine held while waiting, over the job's power (0)"
     )
     parser.add_argument(
-        "--threshold", type=float, default=300.0, help="gCO2e/kWh of the policy threshold (300)"
+        "--min-gain", type=float, help="start at once below this expected saving (0.03; simulated 0)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(command=_run)
+    parser.add_argument("--threshold", type=float, help="gCO2e/kWh of the policy threshold (simulated 300)")
+    parser.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="the same as --format json"
+    )
+    _add_live(parser.add_argument_group("a plan from now on"))
+    recorded = parser.add_argument_group("scores on a recorded grid")
+    recorded.add_argument("--simulate", metavar="TRACE.csv", type=Path, help="score policies on this trace")
+    recorded.add_argument("--forecast", metavar="FILE", type=Path, help="archive of a provider's forecasts")
+    parser.set_defaults(command=_run, format="text")
 
 
-_EPILOG = (
-    "Saved: emissions against starting at once, over all starts of the last year; oracle: the same with "
-    "perfect foresight. window and interruptible forecast from the trace's own past, or with --forecast from "
-    "that archive; a forecaster's name means the window by it. Trace: slot_start_utc,gco2_per_kwh, archive: "
-    "issued_utc,slot_start_utc,forecast_gco2_per_kwh, times like 2021-03-28T01:00Z."
-)
+def _add_live(live: argparse._ArgumentGroup) -> None:
+    live.add_argument(
+        "--deadline", type=_time, metavar="TIME", help="when it must be over, like 2026-03-03T08:00Z"
+    )
+    live.add_argument(
+        "--power", type=float, metavar="W", help="mean power of the job; without it no grams are given"
+    )
+    live.add_argument(
+        "--idle-power", type=float, metavar="W", help="instead of --idle, where --power is given"
+    )
+    live.add_argument(
+        "--resume-min", type=float, default=0.0, help="minutes at full power that resuming costs (0)"
+    )
+    live.add_argument(
+        "--regions",
+        default="",
+        help="other zones for the policy region: DE,SE or DE:0.5 with the kWh of moving there",
+    )
+    live.add_argument("--grid", metavar="SOURCE", help="source of the figures, see the setting `grid`")
+    live.add_argument("--format", choices=advice_text.FORMATS, help="text, or a program's input (text)")
 
 
 def _run(options: argparse.Namespace) -> int:
-    return _simulate(options)
+    if options.simulate is not None:
+        return simulation.run(options)
+    from mlflow_carbon.scheduling.advice import advise, system_look
+    from mlflow_carbon.scheduling.wait import SystemClock
+
+    now_s = SystemClock().wall_s()
+    order = order_of(options, now_s)
+    access = grid.Access(cache=grid.fetch.Cache(folder=setup.home() / "grid"), insists=True)
+    advice = advise(order, system_look(access), now_s)
+    print(advice_text.render(advice, order, now_s, options))
+    return 1 if order.is_too_late else 0
 
 
-def _simulate(options: argparse.Namespace) -> int:
-    from mlflow_carbon.core.plans import Terms
-    from mlflow_carbon.core.simulate import SCORED, Scenario, simulate
+def order_of(options: argparse.Namespace, now_s: float) -> Order:
+    """The order that the arguments ask for.
 
-    policies = list(SCORED) if options.policy == "all" else options.policy.split(",")
-    _check(options, policies, list(SCORED))
-    terms = Terms(min_gain_ratio=options.min_gain, threshold_gco2e_per_kwh=options.threshold)
-    scenario = Scenario(hours=options.hours, slack_h=options.slack, idle_ratio=options.idle, terms=terms)
-    history = traces.trace(_text(options.simulate), name=options.simulate.name)
-    archive = (
-        traces.archive(_text(options.forecast), name=options.forecast.name) if options.forecast else None
-    )
-    from mlflow_carbon.core.paths import Track
+    Raises:
+        SettingsError: If a number means nothing, or something is missing.
+        ZoneError: If nobody knows a zone.
+    """
+    from mlflow_carbon.core.plans import Job, Terms
+    from mlflow_carbon.scheduling.order import Order
 
-    try:
-        scores = simulate(Track.of(history, archive), scenario, policies)
-    except ValueError as error:
-        raise GridError(f"{options.simulate.name}: {error}") from error
-    if options.json:
-        print(
-            json.dumps([asdict(score) | {"reached_ratio": score.reached_ratio} for score in scores], indent=1)
+    settings, _ = setup.resolve({"zone": options.zone, "grid": options.grid})
+    if settings.zone is not None:
+        assembly.check_zone(settings.zone)
+    policy = options.policy or ("region" if options.regions else "window")
+    if policy not in _POLICIES:
+        raise SettingsError(f"--policy: expected one of {', '.join(_POLICIES)}, got {policy!r}")
+    if policy == "threshold" and options.threshold is None:
+        raise SettingsError("--policy threshold: expected --threshold as well, got none")
+    if not options.hours or len(options.hours) != 1:
+        raise SettingsError(
+            "--hours: expected how long the job runs, for example --hours 4; an estimate will do"
         )
-    else:
-        print(render(scores, history, archive))
-    return 0
+    power_w = _within("--power", 1000.0 if options.power is None else options.power, 0.001, 1e8)
+    return Order(
+        settings=settings,
+        job=Job(
+            length_s=3600 * _within("--hours", options.hours[0], 1 / 60, _MAX_H),
+            max_wait_s=3600 * _within("--slack", options.slack, 0, _MAX_H),
+            power_w=power_w,
+            idle_w=_idle_w(options, power_w),
+            resume_s=60 * _within("--resume-min", options.resume_min, 0, 1440),
+        ),
+        submitted_s=now_s,
+        finish_by_s=options.deadline,
+        policy=policy,
+        terms=Terms(
+            min_gain_ratio=_within(
+                "--min-gain", 0.03 if options.min_gain is None else options.min_gain, 0, 0.99
+            ),
+            threshold_gco2e_per_kwh=options.threshold,
+        ),
+        places=_places(options.regions, policy),
+    )
+
+
+def _idle_w(options: argparse.Namespace, power_w: float) -> float:
+    if options.idle_power is not None:
+        if options.power is None or options.idle is not None:
+            raise SettingsError("--idle-power: expected it with --power and without --idle")
+        return _within("--idle-power", options.idle_power, 0, power_w)
+    return power_w * _within("--idle", options.idle or 0.0, 0, 1)
+
+
+def _places(text: str, policy: str) -> tuple[Place, ...]:
+    from mlflow_carbon.scheduling.order import Place
+
+    if bool(text) != (policy == "region"):
+        raise SettingsError(
+            "--regions: expected zones for the policy region, and only for it, for example --regions DE,SE"
+        )
+    found = []
+    for part in filter(None, text.split(",")):
+        zone, _, kwh = part.strip().partition(":")
+        found.append(
+            Place(zone=grid.zones.check(zone), transfer_kwh=_within("--regions", _number(kwh or "0"), 0, 1e6))
+        )
+    return tuple(found)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(f"--regions: expected kWh after the colon, as in DE:0.5, got {text!r}") from None
+
+
+def _within(name: str, value: float, low: float, high: float) -> float:
+    if not low <= value <= high:
+        raise SettingsError(f"{name}: expected {low:g} to {high:g}, got {value:g}")
+    return value
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def _check(options: argparse.Namespace, policies: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse numbers that mean nothing before any file is read."""
-    unknown = [name for name in policies if name not in known]
-    if unknown:
-        raise SettingsError(f"--policy: expected all or some of {','.join(known)}, got {','.join(unknown)}")
-    if not options.hours or not all(0 < hours <= _LONGEST_H for hours in options.hours):
-        raise SettingsError(
-            f"--hours: expected lengths above 0 and at most {_LONGEST_H} h, got {options.hours}"
-        )
-    if not 0 <= options.slack <= _LONGEST_H:
-        raise SettingsError(f"--slack: expected 0 to {_LONGEST_H} h, got {options.slack:g}")
-    if not 0 <= options.idle <= 1:
-        raise SettingsError(f"--idle: expected a share of the job's power, 0 to 1, got {options.idle:g}")
-    if not 0 <= options.min_gain < 1:
-        raise SettingsError(f"--min-gain: expected a share, 0 to 1, got {options.min_gain:g}")
-
-
-_LONGEST_H = 168
-
-
-def _text(path: Path) -> str:
+def _time(text: str) -> float:
+    """UTC seconds of a time with an offset."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"{path}: expected a CSV file in UTF-8, got {error}") from error
-
-
-def render(scores: Sequence[Score], history: History, archive: Archive | None) -> str:
-    """One line a policy: emissions saved at each length, and in brackets how much of what was possible."""
-    hours = list(dict.fromkeys(score.hours for score in scores))
-    by_policy: dict[str, dict[float, Score]] = {}
-    for score in scores:
-        by_policy.setdefault(score.policy, {})[score.hours] = score
-    fewest, most = min(s.starts for s in scores), max(s.starts for s in scores)
-    starts = f"{fewest} to {most}" if fewest != most else f"{most}"
-    head = f"{'policy':15}" + "".join(f"{f'{h:g} h job':>17}" for h in hours) + f"{'harm':>8}{'wait':>8}"
-    lines = [
-        f"{history.source}: {starts} starts, slots of {history.step_s // 60} min"
-        + (f", {len(archive.forecasts)} forecasts" if archive is not None else ", own history only"),
-        "saved against starting at once, and in brackets its share of what perfect foresight saves",
-        head,
-        *(_line(name, [found[h] for h in hours]) for name, found in by_policy.items()),
-        "harm: share of starts that emitted more than at once; wait: mean delay; both over all lengths",
-    ]
-    return "\n".join(lines)
-
-
-def _line(name: str, scores: Sequence[Score]) -> str:
-    cells = "".join(f"{_cell(score):>17}" for score in scores)
-    harm = sum(score.harm_ratio for score in scores) / len(scores)
-    wait = sum(score.wait_mean_h for score in scores) / len(scores)
-    return f"{name:15}{cells}{harm:>8.1%}{f'{wait:.1f} h':>8}"
-
-
-def _cell(score: Score) -> str:
-    reached = score.reached_ratio
-    return (
-        f"{score.saving_ratio:.1%} ({reached:.0%})"
-        if reached is not None
-        else f"{score.saving_ratio:.1%} (-)"
-    )
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"expected a time with its offset, like 2026-03-03T08:00Z or 2026-03-03T08:00+01:00, got {text!r}"
+        )
+    return found.astimezone(UTC).timestamp()

@@ -54,14 +54,14 @@ class Forecast:
         return self.start_s + self.step_s * len(self.values)
 
 
-def static(value: float, *, start_s: int, step_s: int, slots: int, source: str) -> Forecast:
+def static(value: float, *, start_s: int, step_s: int, slots: int, source: str, sd: float = 0.0) -> Forecast:
     """An annual or fixed figure, repeated: it costs a run, and no policy waits on it."""
     return Forecast(
         issued_s=start_s,
         start_s=start_s,
         step_s=step_s,
         values=(value,) * slots,
-        sd=(0.0,) * slots,
+        sd=(sd,) * slots,
         source=source,
         kind="static",
     )
@@ -98,9 +98,16 @@ def forecast(
         step_s=history.step_s,
         values=tuple(paths[-1].tolist()),
         sd=tuple(deviation(track, paths)[-1].tolist()),
-        source=f"{name} of {history.source}" if history.source else name,
+        source=_said(name, history.source),
         note="; ".join(notes + _coverage(history, archive, horizon, name)),
     )
+
+
+def _said(name: str, source: str) -> str:
+    """Who forecasts, from whose figures."""
+    if name == "provider":
+        return f"forecast of {source}, corrected by its present error" if source else name
+    return f"our forecast ({name}) from the past of {source}" if source else name
 
 
 def _best(history: History, archive: Archive | None) -> str:

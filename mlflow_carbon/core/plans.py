@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.forecast import Forecast
 
-__all__ = ["Job", "Plan", "Terms", "plan_of", "start_now"]
+__all__ = ["Job", "Plan", "Terms", "doubt_of", "plan_of", "start_now"]
 
 _SD_95 = 1.96
 
@@ -160,6 +160,12 @@ def start_now(forecast: Forecast, job: Job, policy: str, reason: str) -> Plan:
     return plan_of(forecast, job, policy, [(0, length)], reason)
 
 
+def doubt_of(forecast: Forecast, job: Job, segments: Sequence[tuple[int, int]]) -> float:
+    """Half the 95 % range of the emissions of running so many slots, in gCO2e."""
+    running = [i for first, end in segments for i in range(first, end)]
+    return job.energy_kwh * _SD_95 * sum(forecast.sd[i] for i in running) / len(running)
+
+
 def plan_of(
     forecast: Forecast, job: Job, policy: str, segments: Sequence[tuple[int, int]], reason: str
 ) -> Plan:
@@ -177,7 +183,7 @@ def plan_of(
     planned = per_slot * (sum(forecast.values[i] for i in running) + idled + resumed)
     base = per_slot * sum(forecast.values[:length])
     is_now = running == list(range(length))
-    doubt = 0.0 if is_now else per_slot * _SD_95 * sum(forecast.sd[i] for i in running)
+    doubt = 0.0 if is_now else doubt_of(forecast, job, segments)
     at = [forecast.start_s + i * forecast.step_s for i in range(len(forecast.values) + 1)]
     return Plan(
         policy=policy,

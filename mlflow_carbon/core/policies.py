@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.pauses import best_slots
-from mlflow_carbon.core.plans import Job, Plan, Terms, plan_of, start_now
+from mlflow_carbon.core.plans import Job, Plan, Terms, doubt_of, plan_of, start_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ class Region:
         forecast: What is to come there; None if only the yearly figure is known.
         transfer_kwh: Energy of moving data and software there, costed with the present intensity at home.
         is_allowed: False where data must not go there.
+        signal: What its figures are, such as `average, life cycle`: only like is compared with like.
     """
 
     zone: str
@@ -43,6 +44,7 @@ class Region:
     forecast: Forecast | None = None
     transfer_kwh: float = 0.0
     is_allowed: bool = True
+    signal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +161,13 @@ def region(case: Case) -> Plan:
     allowed = [r for r in case.regions if r.is_allowed]
     stay = replace(plan(replace(case, forecast=home.forecast or case.forecast)), zone=home.zone)
     advice = _static_advice(home, allowed, case.job)
-    best = stay
+    best, kind = stay, (home.forecast or case.forecast).kind
     for place in allowed:
-        if place.forecast is not None and place.forecast.kind != "static":
-            there = _moved(case, place, stay)
-            best = there if there.planned_gco2e < best.planned_gco2e else best
+        if place.forecast is None or (place.forecast.kind, place.signal) != (kind, home.signal):
+            advice += f"; {place.zone} left out: its figures are of another kind"
+            continue
+        there = _moved(case, place, stay)
+        best = there if there.planned_gco2e < best.planned_gco2e else best
     gain = 1 - best.planned_gco2e / stay.planned_gco2e if stay.planned_gco2e > 0 else 0.0
     if best is not stay and gain < case.terms.min_gain_ratio:
         best = stay
@@ -185,19 +189,24 @@ def _static_advice(home: Region, allowed: list[Region], job: Job) -> str:
 
 def _moved(case: Case, place: Region, stay: Plan) -> Plan:
     """The plan at another place, compared with starting now at home."""
-    there = plan(replace(case, forecast=place.forecast or case.forecast))
+    forecast = place.forecast or case.forecast
+    there = plan(replace(case, forecast=forecast))
     carried = place.transfer_kwh * case.forecast.values[0]
-    base = stay.now_gco2e
     planned = there.planned_gco2e + carried
-    low, high = there.planned_low_gco2e + carried, there.planned_high_gco2e + carried
+    slots = [
+        ((a - forecast.start_s) // forecast.step_s, (b - forecast.start_s) // forecast.step_s)
+        for a, b in there.segments
+    ]
+    doubt = doubt_of(forecast, case.job, slots)  # even of now: the error there is not that of home
+    move = f", {carried:.3g} gCO2e of transfer included" if carried else ""
     return replace(
         there,
         zone=place.zone,
-        now_gco2e=base,
+        now_gco2e=stay.now_gco2e,
         planned_gco2e=planned,
-        planned_low_gco2e=low,
-        planned_high_gco2e=high,
-        reason=f"{there.reason} in {place.zone}, {carried:.3g} gCO2e of transfer included",
+        planned_low_gco2e=max(0.0, planned - doubt),
+        planned_high_gco2e=planned + doubt,
+        reason=f"{there.reason} in {place.zone}{move}",
     )
 
 

@@ -92,7 +92,7 @@ def advise(order: Order, look: Look, now_s: float, *, again: bool = False) -> Ad
     refused = _why_not_held(order, job, chosen.found) if not made.is_now and not again else ""
     if refused:
         made, chosen = start_now(here.found.forecast, job, order.policy, refused), here
-    notes = (chosen.series.note, chosen.found.forecast.note, made.warning)
+    notes = dict.fromkeys((here.series.note, chosen.series.note, chosen.found.forecast.note, made.warning))
     return Advice(
         plan=replace(made, zone=chosen.series.zone),
         forecast=chosen.found.forecast,
@@ -124,8 +124,10 @@ def _seen(order: Order, given: Settings, look: Look, now_s: float) -> _Seen:
 
 
 def _region(seen: _Seen, place: Place | None = None) -> Region:
+    static = seen.found.forecast.kind == "static"
     return Region(
         zone=seen.series.zone,
+        signal="annual" if static else f"{seen.series.signal}, {seen.series.scope}",
         annual_gco2e_per_kwh=seen.series.static.gco2e_per_kwh,
         forecast=seen.found.forecast,
         transfer_kwh=place.transfer_kwh if place is not None else 0.0,

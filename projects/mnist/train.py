@@ -72,9 +72,9 @@ def wait(config: Config) -> dict[str, float]:
 
     with tqdm(total=config.max_wait_s, unit="s", desc="waiting for a cleaner grid", disable=None) as bar:
 
-        def show(waited_s: float, _longest_s: float, intensity_gco2e_per_kwh: float) -> None:
-            bar.set_postfix_str(f"{intensity_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
-            bar.update(waited_s - bar.n)
+        def show(now: mlflow_carbon.Progress) -> None:
+            bar.set_postfix_str(f"{now.now_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
+            bar.update(now.waited_s - bar.n)
 
         done = mlflow_carbon.wait_until_clean(
             threshold_gco2e_per_kwh=threshold,

@@ -155,11 +155,11 @@ def history(track: Track) -> History:
 
 def test_the_default_forecaster_follows_the_history() -> None:
     """A day: a typical day; a week: the profile; three weeks: the blend; a published forecast: that one."""
-    names = [forecast(history(wave(d)), horizon_s=6 * H).source.split()[0] for d in (1, 8, 30)]
-    assert names == ["climatology", "profile", "blend"]
+    names = [forecast(history(wave(d)), horizon_s=6 * H).source for d in (1, 8, 30)]
+    assert names == [f"our forecast ({n}) from the past of t" for n in ("climatology", "profile", "blend")]
     track = wave(30)
     archive = daily_archive(track)
-    assert forecast(history(track), horizon_s=6 * H, archive=archive).source.startswith("provider")
+    assert forecast(history(track), horizon_s=6 * H, archive=archive).source.startswith("forecast of t")
 
 
 def test_a_forecast_says_how_far_it_has_been_off() -> None:

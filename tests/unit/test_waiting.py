@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,11 @@ from hypothesis import strategies as st
 import mlflow_carbon
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
 from mlflow_carbon.errors import SettingsError, ZoneError
-from mlflow_carbon.waiting import Wait, wait_until_clean
+from mlflow_carbon.waiting import Progress, Wait, wait_until_clean
+
+if TYPE_CHECKING:
+    from mlflow_carbon.scheduling.advice import Look
+    from mlflow_carbon.settings import Settings
 
 HALF_HOUR = 1800
 BEGIN = 1_772_452_800  # a half hour
@@ -53,7 +60,7 @@ def slot(start_s: int, value: float, kind: str = "forecast", end_s: int = 0) -> 
 
 
 class Grid:
-    """An intensity by half hours from BEGIN, static afterwards; counts how often it is asked."""
+    """An intensity by half hours from BEGIN, of which only what has begun is told; static afterwards."""
 
     def __init__(self, *values: float, static: float = 500.0) -> None:
         self.series = IntensitySeries(
@@ -65,26 +72,27 @@ class Grid:
         )
         self.asked: list[tuple[float, float]] = []
 
-    def __call__(self, start_s: float, end_s: float) -> IntensitySeries:
-        self.asked.append((start_s, end_s))
-        return self.series
+    def __call__(self, given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
+        self.asked.append((now_s, end_s))
+        begun = [s for s in self.series.slots if s.start_s <= now_s]
+        return replace(self.series, slots=tuple(begun))
 
 
-def wait(look: Grid, clock: Clock, *, threshold: float = 100.0, max_wait_s: float = 7200.0) -> Wait:
-    """Two hours of patience for 100 g."""
+def wait(look: Look, clock: Clock, *, threshold: float = 100.0, max_wait_s: float = 7200.0) -> Wait:
+    """Two hours of patience for 100 g, for half an hour of work."""
     return wait_until_clean(
-        threshold_gco2e_per_kwh=threshold, max_wait_s=max_wait_s, clock=clock, intensity=look
+        threshold_gco2e_per_kwh=threshold, max_wait_s=max_wait_s, duration_s=1800, clock=clock, look=look
     )
 
 
 def test_a_clean_grid_starts_at_once():
-    """Nothing is slept and the grid is asked once."""
+    """Nothing is slept and the grid is asked once, as far as the job may reach."""
     clock, look = Clock(), Grid(80.0)
     found = wait(look, clock)
     assert (found.wait_s, found.initial_gco2e_per_kwh, found.training_gco2e_per_kwh) == (0, 80, 80)
-    assert (found.kind, found.provider) == ("forecast", "live")
+    assert (found.kind, found.provider, found.policy) == ("forecast", "live", "threshold")
     assert clock.sleeps == 0
-    assert look.asked == [(BEGIN, BEGIN + 7200)]
+    assert look.asked == [(BEGIN, BEGIN + 7200 + 1800)]
 
 
 def test_it_waits_for_the_boundary_of_the_first_clean_slot():
@@ -93,24 +101,30 @@ def test_it_waits_for_the_boundary_of_the_first_clean_slot():
     found = wait(look, clock)
     assert found.wait_s == 3000
     assert (found.initial_gco2e_per_kwh, found.training_gco2e_per_kwh) == (300, 90)
-    assert [start for start, _ in look.asked] == [BEGIN + 600, BEGIN + 1800, BEGIN + 3600]
-    assert "90 gCO2e/kWh (forecast) is within the threshold of 100" in found.reason
+    assert [now for now, _ in look.asked] == [BEGIN + 600, BEGIN + 1800, BEGIN + 3600]
+    assert found.reason.startswith("now is within 100 gCO2e/kWh")
+    assert found.started_s == BEGIN + 3600
 
 
 def test_it_gives_up_after_the_longest_wait():
-    """1000 s of patience and a grid that stays dirty."""
+    """At the last slot that it can still wait for: 4000 s of patience reach two of them."""
+    found = wait(Grid(300.0, 300.0, 300.0), Clock(), max_wait_s=4000)
+    assert found.wait_s == 3600
+    assert found.reason.startswith("not within 100 gCO2e/kWh before the wait is over")
+
+
+def test_within_a_slot_there_is_nothing_to_wait_for():
+    """Half an hour has one figure: who may wait a quarter of it starts at once."""
     clock = Clock()
-    found = wait(Grid(300.0, 300.0), clock, max_wait_s=1000)
-    assert found.wait_s == 1000
-    assert "longest wait of 1000 s is over" in found.reason
+    assert wait(Grid(300.0, 50.0), clock, max_wait_s=900).wait_s == 0
+    assert clock.sleeps == 0
 
 
 def test_a_wait_is_announced_once(caplog):
-    """What it waits for, how long at most, and the figure of now beside the one it waits for."""
+    """For how long about, and why."""
     wait(Grid(300.0, 200.0, 90.0), Clock())
-    assert caplog.messages == [
-        "waiting for a cleaner grid, at most 7200 s: 300 gCO2e/kWh (forecast) is above the threshold of 100"
-    ]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("waiting for a cleaner grid, for about 7200 s: not within 100 gCO2e")
 
 
 def test_no_patience_is_no_wait():
@@ -122,13 +136,9 @@ def test_no_patience_is_no_wait():
 
 def test_a_static_factor_starts_now_and_says_so():
     """No live figure, no wait; the provider is that of the static figure."""
-    clock = Clock()
-    found = wait(Grid(), clock)
+    found = wait(Grid(), Clock())
     assert (found.wait_s, found.kind, found.provider) == (0, "static", "annual")
-    assert (
-        found.reason
-        == "500 gCO2e/kWh (static): an annual or fixed figure does not say when to start, so no wait"
-    )
+    assert found.reason == "an annual or fixed figure does not say when to start"
 
 
 def test_when_the_live_figures_end_it_starts():
@@ -137,31 +147,74 @@ def test_when_the_live_figures_end_it_starts():
     assert (found.wait_s, found.kind) == (1800, "static")
 
 
-def test_progress_comes_about_once_a_second():
-    """Called with seconds waited, longest wait and the current intensity."""
-    seen: list[tuple[float, float, float]] = []
-    wait_until_clean(
-        threshold_gco2e_per_kwh=100,
-        max_wait_s=3.5,
-        progress=lambda *values: seen.append(values),
-        clock=Clock(),
-        intensity=Grid(300.0),
+def test_the_window_is_the_policy_where_no_threshold_is_given():
+    """By what the source forecasts: 300 now, 100 in an hour."""
+    look = Grid(300.0, 250.0, 100.0, 280.0)
+    found = wait_until_clean(
+        max_wait_s=3600, duration_s=1800, clock=Clock(), look=lambda given, start_s, end_s, now_s: look.series
     )
-    assert seen == [(0, 3.5, 300), (1, 3.5, 300), (2, 3.5, 300), (3, 3.5, 300)]
+    assert (found.policy, found.wait_s, found.training_gco2e_per_kwh) == ("window", 3600, 100)
+    assert "no wait is left" in found.reason
+
+
+def test_a_wait_can_be_costed_afterwards():
+    """One hour later at 100 instead of 300: two thirds saved; the best there was."""
+    look = Grid(300.0, 250.0, 100.0, 280.0, 290.0)
+    everything = lambda given, start_s, end_s, now_s: look.series  # noqa: E731 - a look in one line
+    found = wait_until_clean(max_wait_s=3600, duration_s=1800, clock=Clock(), look=everything)
+    saved = found.saved(2.0, ended_s=found.started_s + 1800, look=everything)
+    assert saved.saving_ratio == pytest.approx(2 / 3)
+    assert saved.saving_oracle_ratio == pytest.approx(2 / 3)
+    assert saved.spent_gco2e == pytest.approx(200)
+
+
+def test_progress_comes_about_once_a_second():
+    """Seconds waited, seconds left, the intensity now and the one that is waited for."""
+    seen: list[Progress] = []
+    clock = Clock(wall_s=BEGIN + HALF_HOUR - 3.5)
+    wait_until_clean(
+        threshold_gco2e_per_kwh=100, max_wait_s=60, progress=seen.append, clock=clock, look=Grid(300.0, 50.0)
+    )
+    assert [p.waited_s for p in seen] == [0, 1, 2, 3]
+    assert all(p.now_gco2e_per_kwh == 300 for p in seen)
+    assert all(p.left_s >= 0 for p in seen)
 
 
 def test_a_suspended_machine_notices_that_the_slot_is_over():
     """The wall clock jumps by an hour while the monotonic clock stands: one short sleep is enough."""
     clock = Clock(jump=3600)
     found = wait(Grid(300.0, 300.0, 90.0), clock)
-    assert found.wait_s == 1
+    assert (clock.sleeps, found.wait_s) == (1, 3601)
     assert found.training_gco2e_per_kwh == 90
 
 
 def test_a_wall_clock_set_back_does_not_prolong_the_wait():
-    """The longest wait is counted by the monotonic clock."""
-    clock = Clock(jump=-900)
-    assert wait(Grid(300.0), clock, max_wait_s=1200).wait_s == 1200
+    """The longest wait is counted by the monotonic clock, too."""
+    clock = Clock(wall_s=BEGIN + 1200, jump=-900)
+    assert wait(Grid(300.0, 300.0), clock, max_wait_s=1200).wait_s == 1200
+
+
+def test_a_clock_set_back_by_a_year_ends_the_wait():
+    """What was planned was of another time; nothing is known of this one."""
+    clock = Clock(jump=-365 * 86_400.0)
+    found = wait(Grid(300.0, 300.0), clock, max_wait_s=7200)
+    assert found.wait_s <= 7200
+    assert clock.sleeps <= 2
+
+
+def test_a_plan_that_fails_in_mid_wait_starts_the_training():
+    """Whatever goes wrong in planning, the training runs, and the reason says what."""
+    calls = []
+
+    def look(given, start_s, end_s, now_s):
+        calls.append(now_s)
+        if len(calls) > 1:
+            raise MemoryError("no room")
+        return Grid(300.0)(given, start_s, end_s, now_s)
+
+    found = wait(look, Clock())
+    assert found.wait_s == 1800
+    assert "planning failed while waiting: MemoryError: no room" in found.reason
 
 
 @settings(max_examples=30, deadline=None)
@@ -172,21 +225,33 @@ def test_a_wall_clock_set_back_does_not_prolong_the_wait():
     offset=st.integers(0, HALF_HOUR - 1),
 )
 def test_never_longer_than_allowed_and_always_with_a_cause(values, threshold, max_wait_s, offset):
-    """Each wait ends clean, static or at the limit, and at the earliest such moment."""
+    """Each wait ends clean, static or with its last slot, and at the earliest such moment."""
     clock = Clock(wall_s=BEGIN + offset)
     found = wait(Grid(*values), clock, threshold=threshold, max_wait_s=max_wait_s)
     clean = next((i for i, v in enumerate(values) if v <= threshold), len(values))
-    assert found.wait_s == min(max_wait_s, max(0, clean * HALF_HOUR - offset))
+    last = (max_wait_s + offset) // HALF_HOUR
+    assert found.wait_s == max(0, min(last, clean) * HALF_HOUR - offset)
     assert found.wait_s <= max_wait_s
 
 
-@pytest.mark.parametrize("wrong", [-1, math.nan, math.inf, "300", None, True])
-@pytest.mark.parametrize("name", ["threshold_gco2e_per_kwh", "max_wait_s"])
+@pytest.mark.parametrize("wrong", [-1, math.nan, math.inf, "300", True])
+@pytest.mark.parametrize("name", ["threshold_gco2e_per_kwh", "max_wait_s", "duration_s", "power_w", "idle_w"])
 def test_arguments_are_checked(name, wrong):
     """The message names the argument, what was expected and what was got."""
-    arguments = {"threshold_gco2e_per_kwh": 100.0, "max_wait_s": 1.0} | {name: wrong}
-    with pytest.raises(SettingsError, match=f"{name}: expected a number of at least 0, got"):
-        wait_until_clean(**arguments, clock=Clock(), intensity=Grid())
+    arguments: dict[str, Any] = {"threshold_gco2e_per_kwh": 100.0, "max_wait_s": 1.0} | {name: wrong}
+    with pytest.raises(SettingsError, match=f"{name}: expected a number of at least"):
+        wait_until_clean(**arguments, clock=Clock(), look=Grid())
+
+
+def test_policies_are_checked():
+    """Unknown ones, one that cannot hold the process, one without its threshold, and options that are none."""
+    for wrong in ("luck", "interruptible", "region"):
+        with pytest.raises(SettingsError, match="policy: expected one of now, threshold"):
+            wait_until_clean(max_wait_s=1, policy=wrong, clock=Clock(), look=Grid())
+    with pytest.raises(SettingsError, match="expected threshold_gco2e_per_kwh as well"):
+        wait_until_clean(max_wait_s=1, policy="threshold", clock=Clock(), look=Grid())
+    with pytest.raises(SettingsError, match="got treshold"):
+        wait_until_clean(max_wait_s=1, clock=Clock(), look=Grid(), treshold=1)  # type: ignore[call-arg]
 
 
 def test_an_unknown_zone_is_refused_before_any_wait():
@@ -204,18 +269,18 @@ def test_without_a_live_provider_the_grid_itself_says_start(monkeypatch, tmp_pat
 
 
 def test_the_clocks_of_the_system_serve():
-    """A real wait of twenty milliseconds in a slot that lasts the hour."""
-    import time
-
+    """A real wait of a second at most, for the next of the seconds of a made-up grid."""
     now = int(time.time_ns() / 1e9)
-    live = slot(now - 1800, 300.0, "actual", now + 1800)
-    look = Grid()
-    series = IntensitySeries(
-        zone="GB", provider="live", static=look.series.static, static_provider="annual", slots=(live,)
-    )
-    found = wait_until_clean(threshold_gco2e_per_kwh=1, max_wait_s=0.02, intensity=lambda start, end: series)
-    assert 0.02 <= found.wait_s < 5
-    assert found.kind == "actual"
+
+    def look(given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
+        seconds = (
+            slot(t, 300.0 if t <= now else 1.0, "actual", t + 1) for t in range(now - 5, int(now_s) + 1)
+        )
+        return replace(Grid().series, slots=tuple(seconds))
+
+    found = wait_until_clean(threshold_gco2e_per_kwh=1, max_wait_s=3, duration_s=1, look=look)
+    assert 0 <= found.wait_s < 5
+    assert (found.kind, found.training_gco2e_per_kwh) == ("actual", 1)
 
 
 def test_it_is_part_of_the_public_face():

@@ -1,0 +1,151 @@
+"""`mlflow-carbon plan ZONE`: what it prints, for people and for programs, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mlflow_carbon import cli
+from mlflow_carbon.cli import advice_text
+from mlflow_carbon.core.plans import Job
+from mlflow_carbon.scheduling.advice import advise
+from mlflow_carbon.scheduling.order import Order
+from mlflow_carbon.settings import Settings
+from tests.unit.test_advice import NOW, SLOT, World, grid, order
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """A state folder of its own, no settings from outside, another time zone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path / "home"))
+    for name in ("GRID", "ZONE", "INTENSITY_GCO2E_PER_KWH"):
+        monkeypatch.delenv(f"MLFLOW_CARBON_{name}", raising=False)
+
+
+def shown(wanted: Order, *values: float, has_power: bool = True) -> str:
+    """The text of an order on one grid."""
+    advice = advise(wanted, World({"GB": grid(*values)}), NOW)
+    return advice_text.text(advice, wanted, NOW, has_power=has_power)
+
+
+def test_start_reason_saving_and_chart():
+    """All that somebody needs to decide, on one screen; nothing expected is called measured."""
+    text = shown(order(), 300, 300, 200, 100, 120, 400, 90, 400)
+    assert "Zone GB, United Kingdom: 2 h at 1000 W, may wait 5 h" in text
+    assert f"start   {datetime.fromtimestamp(SLOT + 3 * 3600, UTC):%a %Y-%m-%d %H:%M} UTC" in text
+    assert "in 2 h 50 min" in text
+    assert "because the cleanest 2 h within the wait" in text
+    assert "saves   63% (63% to 63%) of starting now, 380 of 600 gCO2e: 110 instead of 300 gCO2e/kWh" in text
+    assert "expected, not measured" in text
+    assert "from    forecast of fake, corrected by its present error; average, life cycle" in text
+    rows = text.splitlines()
+    below = next(i for i, row in enumerate(rows) if row.strip().startswith("0 +"))
+    assert rows[below + 1].index("^") - rows[below].index("-") == 3
+    assert rows[below + 1].count("^") == 2
+
+
+def test_without_power_no_grams():
+    """A share and intensities need none."""
+    text = shown(order(), 300, 300, 200, 100, 120, 400, 90, 400, has_power=False)
+    assert "W, may" not in text
+    assert "63% (63% to 63%) of starting now: 110 instead of 300 gCO2e/kWh" in text
+
+
+def test_pieces_are_listed():
+    """Two hours in two pieces, and what that asks of the job."""
+    text = shown(order(policy="interruptible"), 300, 100, 300, 100, 300, 300, 300, 300)
+    assert "in 2 pieces:" in text
+    assert "it must be able to stop and go on" in text
+
+
+def test_starting_now_says_why(capsys):
+    """An annual figure has no chart, and the reason is the first thing to read after the start."""
+    assert cli.main(["plan", "DE", "--hours", "4", "--grid", "annual"]) == 0
+    text = capsys.readouterr().out
+    assert "start   now" in text
+    assert "because an annual or fixed figure does not say when to start" in text
+    assert "saves   nothing against now, which is 381 gCO2e/kWh" in text
+    assert "+--" not in text
+
+
+def test_json_for_programs(capsys):
+    """Start as ISO, ratios with their range, the forecast and the order with absolute times."""
+    assert cli.main(["plan", "GB", "--hours", "4", "--slack", "12", "--grid", "diurnal:3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert datetime.fromisoformat(found["start"]).tzinfo is UTC
+    assert found["saving_low_ratio"] <= found["saving_ratio"] <= found["saving_high_ratio"]
+    assert found["order"]["latest_start_s"] == pytest.approx(found["asked_s"] + 12 * 3600)
+    assert found["basis"].startswith("modelled")
+    assert any("MOCK" in note for note in found["notes"])
+    assert len(found["forecast"]["values"]) == len(found["forecast"]["sd"])
+
+
+def test_regions_with_and_without_transfer(capsys):
+    """By annual figures Sweden is cleaner; moving there for 100 kWh is not worth four hours of a kilowatt."""
+    assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--regions", "SE,PL"]) == 0
+    assert "start   now in SE" in capsys.readouterr().out
+    assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--regions", "SE:100"]) == 0
+    assert "start   now in GB" in capsys.readouterr().out
+
+
+def test_a_deadline_that_cannot_be_met_is_a_negative_answer(capsys):
+    """Exit 1, and what to do about it is to start now."""
+    soon = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+    assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--deadline", soon]) == 1
+    assert "cannot end in time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ([], "--hours: expected how long"),
+        (["--hours", "1,4"], "--hours: expected how long"),
+        (["--hours", "0"], "--hours"),
+        (["--hours", "500"], "--hours"),
+        (["--hours", "nan"], "--hours"),
+        (["--hours", "4", "--slack", "-1"], "--slack"),
+        (["--hours", "4", "--power", "0"], "--power"),
+        (["--hours", "4", "--idle", "2"], "--idle"),
+        (["--hours", "4", "--idle-power", "30"], "--idle-power: expected it with --power"),
+        (["--hours", "4", "--power", "300", "--idle-power", "400"], "--idle-power"),
+        (["--hours", "4", "--policy", "luck"], "--policy: expected one of window"),
+        (["--hours", "4", "--policy", "threshold"], "expected --threshold as well"),
+        (["--hours", "4", "--policy", "region"], "--regions: expected zones"),
+        (["--hours", "4", "--regions", "XQ"], "zone"),
+        (["--hours", "4", "--regions", "DE:far"], "expected kWh after the colon"),
+        (["--hours", "4", "--grid", "crystal"], "grid"),
+        (["--hours", "4", "--min-gain", "2"], "--min-gain"),
+    ],
+)
+def test_wrong_use_is_64_with_what_was_expected(capsys, more, word):
+    """Nothing is asked of anybody before."""
+    assert cli.main(["plan", "GB", *more]) == 64
+    assert word in capsys.readouterr().err
+
+
+def test_a_time_without_its_offset_is_refused(capsys):
+    """Nobody knows which time it is; the message shows both ways to say it."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", "GB", "--hours", "4", "--deadline", "2026-03-03T08:00"])
+    assert left.value.code == 64
+    assert "2026-03-03T08:00Z" in capsys.readouterr().err
+
+
+def test_an_unknown_zone_offers_near_ones(capsys):
+    """As everywhere."""
+    assert cli.main(["plan", "Germny", "--hours", "4"]) == 64
+    assert "did you mean DE" in capsys.readouterr().err
+
+
+def test_long_waits_fit_on_the_screen():
+    """A week of half hours is drawn in at most 72 columns."""
+    wanted = Order(
+        settings=Settings(zone="GB", zone_source="argument"),
+        job=Job(length_s=4 * 3600, max_wait_s=164 * 3600),
+        submitted_s=NOW,
+    )
+    text = shown(wanted, *[200.0 + i % 24 for i in range(170)])
+    assert max(len(row) for row in text.splitlines()) < 110
