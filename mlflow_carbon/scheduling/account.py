@@ -36,14 +36,15 @@ def span(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"  # noqa: PLR2004 - a minute
 
 
-def plan_row(advice: Advice, *, at_s: float) -> dict[str, Any]:
-    """A plan as it is kept in the state file and in `plan.json`."""
+def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
+    """A plan as it is kept in the state file and in `plan.json`; its end is as good as the duration given."""
     plan = advice.plan
+    start_s = max(plan.start_s, at_s)  # the present slot has begun already
     return {
         "made_utc": utc(at_s),
         "policy": plan.policy,
-        "start_utc": utc(plan.start_s),
-        "end_utc": utc(plan.segments[-1][1]),
+        "start_utc": utc(start_s),
+        "end_utc": utc(start_s + length_s),
         "is_now": plan.is_now,
         "zone": plan.zone,
         "reason": plan.reason,

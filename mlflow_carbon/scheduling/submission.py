@@ -176,7 +176,7 @@ class Submission:
     def _planned(self, advice: Advice) -> None:
         """Keep and tell a plan, unless it is the one before."""
         self._world.display.planned(advice)
-        row = plan_row(advice, at_s=self._world.clock.wall_s())
+        row = plan_row(advice, at_s=self._world.clock.wall_s(), length_s=self.order.job.length_s)
         before = self.state.plans[-1] if self.state.plans else {}
         is_same = all(row[name] == before.get(name) for name in ("start_utc", "zone", "is_now"))
         if not is_same:

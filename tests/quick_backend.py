@@ -1,0 +1,53 @@
+"""The project backend with a clock that runs faster, and with Great Britain on the loopback.
+
+An entry point of the tests' own metadata, so that a real `mlflow run` waits for half hours within seconds.
+What differs from `mlflow_carbon.backend` are its two arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mlflow_carbon import settings
+from mlflow_carbon.backend import CarbonBackend
+from mlflow_carbon.grid import Access
+from mlflow_carbon.grid.fetch import Cache
+from mlflow_carbon.grid.gb import CarbonIntensityGB
+from mlflow_carbon.scheduling.advice import system_look
+
+CLOCK, SERVICE = "TEST_QUICK_CLOCK", "TEST_GB_URL"
+
+
+class QuickClock:
+    """Both clocks run `speed` times as fast from a moment that all processes of a test share.
+
+    Args:
+        real_s: That moment, by the clock of the machine.
+        quick_s: The same by this clock.
+        speed: Seconds of this clock in one of the machine's.
+    """
+
+    def __init__(self, real_s: float, quick_s: float, speed: float) -> None:
+        self.real_s, self.quick_s, self.speed = real_s, quick_s, speed
+
+    def monotonic_s(self) -> float:
+        return time.monotonic() * self.speed
+
+    def wall_s(self) -> float:
+        return self.quick_s + (time.time_ns() / 1e9 - self.real_s) * self.speed
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(max(0.002, seconds / self.speed))
+
+
+class QuickBackend(CarbonBackend):
+    """As a user has it, but for the clock and the address of the service."""
+
+    def __init__(self) -> None:
+        access = Access(
+            cache=Cache(folder=settings.home() / "grid"),
+            providers={"gb": CarbonIntensityGB(base_url=os.environ[SERVICE])},
+        )
+        real_s, quick_s, speed = map(float, os.environ[CLOCK].split(","))
+        super().__init__(clock=QuickClock(real_s, quick_s, speed), look=system_look(access))
