@@ -140,11 +140,11 @@ class Submission:
         )
         began_s, started_s = world.clock.monotonic_s(), world.clock.wall_s()
         self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone))
-        self._tell(lambda: self._run.set_status("RUNNING"))
-        self._board.drain(_TOLD_S)
-        world.display.line(f"starting after {span(waited.wait_s)}: {waited.reason}")
         child: Child | None = None
         try:
+            self._tell(lambda: self._run.set_status("RUNNING"))
+            self._board.drain(_TOLD_S)
+            world.display.line(f"starting after {span(waited.wait_s)}: {waited.reason}")
             with world.project.measure(self.state.run_id, target, given) as measured:
                 child = world.project.launch(self.state.run_id, target, given)
                 succeeded = child.wait()
@@ -156,7 +156,9 @@ class Submission:
             self._end("KILLED", f"{how} while training", is_over=is_over)
             raise
         except Exception as error:
-            self._end("FAILED", f"could not be started: {type(error).__name__}: {error}")
+            is_told = self._end("FAILED", f"could not be started: {type(error).__name__}: {error}")
+            if not is_told and child is None:  # nothing has run, and the run waits as before
+                self._keep(replace(self.state, phase=WAITING, started_s=None))
             raise SubmissionError(
                 f"run {self.state.run_id}: backend {target.backend!r} could not run it: "
                 f"{type(error).__name__}: {error}"
@@ -218,7 +220,11 @@ class Submission:
 
         self._tell(end)
         self._board.drain(_TOLD_S)
-        if is_over and ended:
+        if not ended:
+            self._world.display.line(
+                f"the server has not taken the end of run {self.state.run_id} ({status})"
+            )
+        elif is_over:
             self._world.seat.clear()
         return bool(ended)
 

@@ -29,6 +29,14 @@ SPEED = 400.0
 CONFIG = {"zone": "GB", "duration_h": 0.5, "max_wait_h": 12, "power_w": 100}
 PATIENCE_S = 90
 
+# A test runner in the background of a shell has SIGINT ignored, and what it starts inherits that.
+MLFLOW = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mlflow.cli import cli
+cli()
+"""
+
 TRAINING = """
 import os, sys, time
 from pathlib import Path
@@ -48,7 +56,7 @@ class GreatBritain:
     """The service: dirty until CLEAN_S, clean for four hours, dirty again; actuals for what is over."""
 
     def __init__(self) -> None:
-        self.clock = QuickClock(time.time(), SUBMITTED_S, SPEED)
+        self.clock = QuickClock(time.time_ns() / 1e9, SUBMITTED_S, SPEED)
         self.fault = ""
         self.asked = 0
 
@@ -148,14 +156,12 @@ def submitted(env, code: int = 0, config: str = "carbon.json"):
         f"code={code}",
     )
     return subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *arguments],
+        [sys.executable, "-c", MLFLOW, *arguments],
         env=env,
         cwd=env["PROJECT"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        # A shell in the background, as some test runners are, has SIGINT ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -185,10 +191,12 @@ def waits(env) -> None:
 
 
 def states(env) -> list[dict]:
+    """The state files."""
     return [json.loads(p.read_text()) for p in (Path(env["MLFLOW_CARBON_HOME"]) / "plans").glob("*.json")]
 
 
 def plan_of(env, run) -> dict:
+    """The document `carbon/plan.json` of a run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
@@ -229,7 +237,7 @@ def test_it_waits_for_the_clean_slot_and_says_what_it_saved(project):
 
 
 def test_killed_while_waiting_it_goes_on_with_the_same_run_and_deadline(project):
-    """kill -9, the same command again: one run, one training, and the deadline of the first submission."""
+    """SIGKILL, then the same command once more: one run, one training, and the deadline of the first submission."""
     first = submitted(project)
     waits(project)
     (before,) = states(project)
