@@ -110,7 +110,7 @@ TAGS = {
     "carbon.git.dirty": "whether tracked files had changed",
     "carbon.host.cpu": "CPU model, threads, memory",
     "carbon.host.gpu": "GPUs and their driver",
-    "carbon.pue.source": "where the PUE comes from",
+    "carbon.pue.source": "where the PUE comes from: a setting, `default`, or `aws 2025, us-east-1`",
     "carbon.git.branch": "branch of the working directory",
     "carbon.host.torch": "version and build of torch",
     "carbon.host.python": "version of Python",

@@ -9,11 +9,12 @@ import logging
 import os
 import platform
 import threading
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import journal, zone_ids
 from mlflow_carbon import settings as setup
+from mlflow_carbon.core.cells import BUCKET_S
 from mlflow_carbon.cpu_time import Baseline, machine_now
 from mlflow_carbon.errors import StoreError, ZoneError
 from mlflow_carbon.sampler import SystemClock
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from mlflow_carbon.grid.regions import Region
     from mlflow_carbon.sensors import Clock, Discovery
     from mlflow_carbon.session.delivery import Sink
     from mlflow_carbon.session.live import RunSpec, Session
@@ -42,6 +44,7 @@ __all__ = [
     "meter_for",
     "node",
     "recover_journal",
+    "region",
     "start",
 ]
 
@@ -148,18 +151,22 @@ def _baseline() -> Baseline | None:
 def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     """Intensity and PUE for a UTC span in seconds; what cannot be had falls back with a label."""
     from mlflow_carbon import grid
-    from mlflow_carbon.grid import fetch, zones
+    from mlflow_carbon.grid import cloud, fetch, zones
     from mlflow_carbon.session.publish import Costing
 
+    here = region(settings)
     try:
-        zone = zones.resolve(settings, env=os.environ)
+        zone = zones.resolve(settings, env=os.environ, region=here)
     except ZoneError as error:
         _logger.warning("%s", error)
-        zone = zones.resolve(setup.Settings(), env=os.environ)
+        zone = zones.resolve(setup.Settings(), env=os.environ, region=here)
+    site = cloud.site(here) if here is not None else None
+    pue_ratio, pue_source = cloud.pue(site, given=settings.pue, source=settings.pue_source)
     series = grid.intensity(
         settings,
         zone,
-        window=grid.Window(start_s=start_s, end_s=end_s),
+        # Whole buckets: each is costed by the intensity of its middle, which may lie before the run began.
+        window=grid.Window(start_s=start_s // BUCKET_S * BUCKET_S, end_s=-(-end_s // BUCKET_S) * BUCKET_S),
         access=grid.Access(
             cache=fetch.Cache(folder=setup.home() / "grid"), fetch=partial(fetch.get, budget_s=_BUDGET_S)
         ),
@@ -167,10 +174,29 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
     )
     return Costing(
         intensity=series,
-        pue_ratio=settings.pue,
-        pue_source=settings.pue_source,
+        pue_ratio=pue_ratio,
+        pue_source=pue_source,
         zone_source=zone.source,
+        site=site,
     )
+
+
+def region(settings: Settings) -> Region | None:
+    """The cloud region of this process: by metadata service where we may ask, else by variables."""
+    from mlflow_carbon.grid import cloud_metadata, regions
+
+    asked = None
+    if settings.cloud_metadata:
+        asked = _region_asked(tuple(cloud_metadata.addresses(os.environ).items()))
+    return asked or regions.from_environment(os.environ)
+
+
+@cache
+def _region_asked(at: tuple[tuple[str, str], ...]) -> Region | None:
+    """Asked once in a process: a machine does not move, and silence would cost half a second each time."""
+    from mlflow_carbon.grid import cloud_metadata
+
+    return cloud_metadata.ask(dict(at))
 
 
 def costing_now(settings: Settings) -> Costing:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 __all__ = [
     "CarbonError",
+    "ExportError",
     "GridError",
     "JournalError",
     "RefusedError",
@@ -55,6 +56,10 @@ class GridError(CarbonError):
     def is_refusal(self) -> bool:
         """Whether the service works and will not answer this question, so that others may still be asked."""
         return 400 <= self.status < 500 and self.status not in {408, 429}  # noqa: PLR2004 - HTTP's own numbers
+
+
+class ExportError(CarbonError):
+    """A file is no carbon export that is known, or holds what cannot be counted."""
 
 
 class JournalError(CarbonError):

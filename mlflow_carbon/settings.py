@@ -43,6 +43,7 @@ class Overrides(TypedDict, total=False):
     wall_meter: str | None
     privacy: str | None
     detail: bool | None
+    cloud_metadata: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class Settings:
         wall_meter: CSV file or HTTP address of an external meter of the whole machine.
         privacy: Host and user names as `hashed`, `full` or `off`.
         detail: Log every number of the footprint as a metric, not only the default twelve.
+        cloud_metadata: Ask the cloud's metadata service for the region, for half a second at most.
         zone_source: Where the zone came from: `argument`, `environment`, `file` or empty.
         pue_source: Where the PUE came from, as above or `default`.
         problems: What was left out of environment and file because it was wrong; each run says so.
@@ -77,6 +79,7 @@ class Settings:
     wall_meter: str | None = None
     privacy: str = "hashed"
     detail: bool = False
+    cloud_metadata: bool = False
     zone_source: str = ""
     pue_source: str = "default"
     problems: tuple[str, ...] = field(default=(), compare=False)
@@ -233,7 +236,7 @@ def _checked(name: str, raw: Any) -> Any:
         return _grid(raw)
     if name in _CHOICES:
         return _choice(name, raw, raw)
-    if name == "detail":
+    if name in {"detail", "cloud_metadata"}:
         return _flag(name, raw)
     return _text(name, raw)
 

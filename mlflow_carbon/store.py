@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["MlflowStore", "Point", "portable_uri"]
+__all__ = ["MlflowStore", "Point", "first_line", "portable_uri"]
 
 _BATCH = 900  # MLflow takes 1000 metrics and 100 tags a call
 _TAG_BATCH = 90
@@ -203,10 +203,11 @@ class MlflowStore:
             kind = RefusedError if getattr(error, "error_code", None) in _REFUSALS else StoreError
             raise kind(
                 f"could not {what} of run {self.run_id} at {portable_uri(self.tracking_uri)}: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
 
 
-def _first_line(error: Any) -> str:
+def first_line(error: Any) -> str:
+    """Type and first line of an error, without what it may tell of passwords."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {_without_secrets(text[0])[:300]}" if text else type(error).__name__

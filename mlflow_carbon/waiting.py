@@ -8,7 +8,7 @@ at once then, with the reason written down.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from mlflow_carbon import grid, settings
@@ -57,16 +57,25 @@ class Wait:
     order: Order
     started_s: float
 
-    def saved(self, energy_kwh: float, *, ended_s: float | None = None, look: Look | None = None) -> Saving:
+    def saved(
+        self,
+        energy_kwh: float,
+        *,
+        idle_w: float | None = None,
+        ended_s: float | None = None,
+        look: Look | None = None,
+    ) -> Saving:
         """What the wait was worth, by the intensities that came; asks the grid once more.
 
         Args:
             energy_kwh: Energy of the training.
+            idle_w: Power of the machine while it waited; None takes what was given before.
             ended_s: When it ended; None for now.
             look: How the grid is asked; None asks it as the settings say.
         """
+        job = self.order.job if idle_w is None else replace(self.order.job, idle_w=idle_w)
         return outcome(
-            self.order,
+            replace(self.order, job=job),
             look or _system_look(),
             started_s=self.started_s,
             ended_s=SystemClock().wall_s() if ended_s is None else ended_s,
@@ -124,7 +133,8 @@ def wait_until_clean(
     done = wait(order, look or _system_look(), clock=used, progress=progress)
     series = done.last.intensity
     started_s = used.wall_s()
-    now = series.at(started_s)
+    # The slot that was planned in; where planning failed meanwhile, what was expected of the present one.
+    now = done.last.now if done.last.plan.is_now else series.at(started_s)
     return Wait(
         wait_s=done.wait_s,
         initial_gco2e_per_kwh=done.first.home.gco2e_per_kwh,

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from mlflow_carbon._version import __version__
-from mlflow_carbon.cli import doctor, grid, plan, recover
+from mlflow_carbon.cli import cloud, doctor, grid, plan, recover
 from mlflow_carbon.errors import CarbonError, SettingsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 OK, BAD_DATA, USAGE = 0, 2, 64
-COMMANDS = (doctor, grid, plan, recover)
+COMMANDS = (cloud, doctor, grid, plan, recover)
 
 
 class _Parser(argparse.ArgumentParser):

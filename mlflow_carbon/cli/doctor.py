@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.carbon import IntensitySlot
     from mlflow_carbon.core.series import Channel
+    from mlflow_carbon.grid.cloud import CloudSite
     from mlflow_carbon.sensors import Absence
     from mlflow_carbon.session.publish import Costing
 
@@ -41,6 +42,7 @@ class Diagnosis:
         hooks: Whether MLflow has the functions that autolog needs.
         disabled: Whether measuring is switched off.
         problems: What is wrong in variables and file.
+        asked_cloud: Whether the metadata services of the clouds were asked.
     """
 
     simulated: tuple[str, ...]
@@ -54,6 +56,7 @@ class Diagnosis:
     hooks: bool
     disabled: bool
     problems: tuple[str, ...]
+    asked_cloud: bool = False
 
 
 def add(commands: Any) -> None:
@@ -110,6 +113,7 @@ def diagnose(zone: str | None, root: Path | None = None) -> Diagnosis:
         hooks=autologging.is_supported(),
         disabled=setup.is_disabled(),
         problems=tuple(problems),
+        asked_cloud=settings.cloud_metadata,
     )
 
 
@@ -146,6 +150,7 @@ def render(found: Diagnosis) -> str:
     lines += [
         "",
         *_grid_lines(found.costing),
+        *([f"  {_NO_CLOUD}"] if found.asked_cloud and not found.costing.site else []),
         "",
         "MLflow",
         "  hooks for autolog: " + ("present" if found.hooks else "not where expected; use track(run_id=...)"),
@@ -172,9 +177,23 @@ def _grid_lines(costing: Costing) -> list[str]:
         *([f"  {_UNSEEN}"] if untried else []),
         *([f"  {intensity.note}"] if intensity.note else []),
         f"  PUE {costing.pue_ratio:g} ({costing.pue_source})",
+        *(_cloud_lines(costing.site, costing.pue_source) if costing.site else ()),
     ]
 
 
+def _cloud_lines(site: CloudSite, pue_source: str) -> Iterator[str]:
+    """The region with what its provider publishes, and which of it counts."""
+    yield f"  cloud {site.provider} {site.region} (from {site.origin}{'' if site.is_proven else _MAY_BE})"
+    if site.pue is not None:
+        use = "used" if pue_source == site.pue_label else "not used"
+        yield f"    PUE {site.pue:g} of {site.pue_year}, {site.pue_scope}, {use}: {site.pue_source}"
+    if site.carbon_free_ratio is not None:
+        yield f"    carbon-free energy {site.carbon_free_ratio:.0%} of {site.cfe_year}: {site.cfe_source}"
+        yield "      for information: it counts the contracts of the provider, so it multiplies no emissions"
+
+
+_NO_CLOUD = "no cloud: no metadata service answered in half a second (in a container it may be out of reach)"
+_MAY_BE = ", which may be a default of a command line: it names the zone only"
 _UNSEEN = "this service was never seen live by those who made this; look at `mlflow-carbon grid`"
 
 

@@ -91,7 +91,7 @@ def look(settings: Settings, *, access: grid.Access, now_s: float, problems: lis
     Raises:
         ZoneError: If nobody knows the zone.
     """
-    zone = grid.zones.resolve(settings, env=os.environ)
+    zone = grid.zones.resolve(settings, env=os.environ, region=assembly.region(settings))
     provider, _ = grid.provider_of(settings, zone, access)
     past_s = provider.history_s if provider is not None else 0
     window = grid.Window(start_s=now_s - past_s, end_s=now_s + _AHEAD_S)

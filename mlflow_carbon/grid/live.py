@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ _REVISED_S = 86_400  # live figures are revised for about a day after their slot
 def starts(window: Window, slot_s: int) -> range:
     """Starts of the slots of a window, at least one."""
     first = int(window.start_s // slot_s) * slot_s
-    return range(first, max(first + 1, int(window.end_s)), slot_s)
+    return range(first, max(first + 1, math.ceil(window.end_s)), slot_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

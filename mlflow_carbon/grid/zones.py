@@ -1,8 +1,8 @@
 """Grid zones: which one a machine is in, and what its id means.
 
-Never asks the network: no IP look-up, no metadata service. The order is the user's own setting, the
-variables that clouds set, the machine's time zone, and the world average; the source is kept
-beside the id, since a guessed zone is never sent to a live service (decision 8).
+Never asks the network. The order is the user's own setting, the region of a cloud, the machine's time
+zone, and the world average; the source is kept beside the id, since a guessed zone is never sent to
+a live service (decision 8).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import ZoneError
+from mlflow_carbon.grid import regions
 from mlflow_carbon.zone_ids import TABLES, WORLD, normal
 
 if TYPE_CHECKING:
@@ -24,21 +25,7 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.settings import Settings
 
-__all__ = ["CLOUD_VARIABLES", "WORLD", "Zone", "ZoneFacts", "check", "facts", "known", "resolve"]
-
-CLOUD_VARIABLES = (
-    ("AWS_REGION", "aws"),
-    ("AWS_DEFAULT_REGION", "aws"),
-    ("GOOGLE_CLOUD_REGION", "gcp"),
-    ("CLOUD_ML_REGION", "gcp"),
-    ("FUNCTION_REGION", "gcp"),
-    ("CLOUDSDK_COMPUTE_REGION", "gcp"),
-    ("CLOUDSDK_COMPUTE_ZONE", "gcp"),
-    ("AZURE_REGION", "azure"),
-    ("AZURE_LOCATION", "azure"),
-    ("REGION_NAME", "azure"),
-)
-"""Variables that clouds (or their users) set, in order of trust."""
+__all__ = ["WORLD", "Zone", "ZoneFacts", "check", "facts", "known", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +34,8 @@ class Zone:
 
     Attributes:
         id: Grid zone id, for example `GB`.
-        source: `argument`, `environment`, `file`, `cloud:<variable>`, `timezone` or `world-average`.
+        source: `argument`, `environment`, `file`, `cloud:<variable>`, `cloud:metadata`, `timezone` or
+            `world-average`.
         region: Cloud region behind the zone, for example `gcp:europe-west2`; empty otherwise.
     """
 
@@ -86,20 +74,27 @@ def resolve(
     settings: Settings,
     *,
     env: Mapping[str, str],
+    region: regions.Region | None = None,
     localtime: Path = Path("/etc/localtime"),
     timezone_file: Path = Path("/etc/timezone"),
 ) -> Zone:
-    """The zone of this machine: setting, cloud variables, time zone, world average.
+    """The zone of this machine: setting, cloud region, time zone, world average.
+
+    Args:
+        settings: The user's own zone, if any.
+        env: Environment, with its cloud variables and `TZ`.
+        region: A cloud region that is known better than from variables.
+        localtime: Link to the time zone.
+        timezone_file: File that names it.
 
     Raises:
         ZoneError: If the setting names a zone that nobody knows.
     """
     if settings.zone is not None:
         return Zone(id=check(settings.zone), source=settings.zone_source or "argument")
-    for variable, provider in CLOUD_VARIABLES:
-        region, zone_id = _cloud(provider, env.get(variable, ""))
-        if zone_id:
-            return Zone(id=zone_id, source=f"cloud:{variable}", region=f"{provider}:{region}")
+    here = region or regions.from_environment(env)
+    if here is not None and here.zone:
+        return Zone(id=here.zone, source=f"cloud:{here.origin}", region=f"{here.provider}:{here.name}")
     for name in _timezone_names(env, localtime, timezone_file):
         zone_id = _timezones().get(name, "")
         if zone_id:
@@ -140,17 +135,6 @@ def _near(wanted: str) -> str:
     if not near:
         return "; docs/how-to/settings.md links the list of all zones"
     return "; did you mean " + " or ".join(f"{n} ({_facts()[n].name})" for n in near) + "?"
-
-
-def _cloud(provider: str, value: str) -> tuple[str, str]:
-    """Region and zone of a variable's value; empty where the region is not in the table."""
-    plain = value.strip().lower().replace(" ", "")
-    # `us-central1-a` and `eu-west-2b` name a data centre inside a region.
-    for region in (plain, re.sub(r"(?<=\d)-?[a-f]$", "", plain)):
-        zone_id = _clouds().get((provider, region), "")
-        if zone_id:
-            return region, zone_id
-    return "", ""
 
 
 def _timezone_names(env: Mapping[str, str], localtime: Path, timezone_file: Path) -> Iterator[str]:
@@ -210,8 +194,3 @@ def _aliases() -> dict[str, str]:
 @cache
 def _timezones() -> dict[str, str]:
     return {row["timezone"]: row["zone"] for row in _rows("timezones.csv")}
-
-
-@cache
-def _clouds() -> dict[tuple[str, str], str]:
-    return {(row["provider"], row["region"]): row["zone"] for row in _rows("clouds.csv")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +105,13 @@ def deliveries(ending: Ending, records: Callable[[], Iterable[Mapping[str, Any]]
     phases, beside = ending.recording.phases(), ending.recording.facts()
     # Not before the summary of another segment, whose host's clock may be ahead: the latest is what is shown.
     t_ms = max(snapshot.t_wall_ns // 1_000_000, *(s.end_ms for s in others), 0)
-    facts = {
+    facts: dict[str, Any] = {
         "findings": list(findings),
         "absences": [dict(a) for a in ending.absences],
         "channels": [channel_record(c) for c in ending.recording.channels],
     }
+    if ending.costing.site is not None:
+        facts["cloud"] = asdict(ending.costing.site)
     document = publish.footprint_document(ending.run_id, segments, facts)
     files: dict[str, bytes | Callable[[], Iterable[bytes]]] = {
         "footprint.json": publish.json_bytes(document),

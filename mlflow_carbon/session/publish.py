@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.core.phases import PhaseTable
     from mlflow_carbon.core.recording import Snapshot, StepMark
     from mlflow_carbon.core.series import EnergySeries
+    from mlflow_carbon.grid.cloud import CloudSite
 
 __all__ = [
     "PROVISIONAL",
@@ -53,12 +54,21 @@ _PHASE_METHOD = "readings inside one phase as they are; the rest by least square
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costing:
-    """What turns energy into emissions in one run: intensity, PUE, and where both come from."""
+    """What turns energy into emissions in one run: intensity, PUE, and where both come from.
+
+    Attributes:
+        intensity: Carbon intensity of the grid over time.
+        pue_ratio: Facility energy over IT energy.
+        pue_source: Where that comes from.
+        zone_source: How the zone was found.
+        site: The region of a cloud, where one is known, with what its provider publishes.
+    """
 
     intensity: IntensitySeries
     pue_ratio: float
     pue_source: str
     zone_source: str
+    site: CloudSite | None = None
 
     def bill(self) -> Bill:
         """What costs one span at this price, again and again."""

@@ -166,7 +166,8 @@ class Publisher:
         session = self._session
         if session.recording is None:
             raise RuntimeError("expected a session with a first reading")
-        costing = self.costing or self._costing(replace(session.settings, grid="annual"))
+        offline = replace(session.settings, grid="annual", cloud_metadata=False)
+        costing = self.costing or self._costing(offline)
         bill = self._bill  # the worker may just have made another one
         return final.Ending(
             run_id=session.spec.run_id,

@@ -85,6 +85,7 @@ def costing_record(costing: Costing) -> dict[str, Any]:
 def costing_from(record: Mapping[str, Any]) -> Costing:
     """The costing of a dict."""
     from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
+    from mlflow_carbon.grid.cloud import CloudSite
     from mlflow_carbon.session.publish import Costing
 
     series = dict(record["intensity"])
@@ -95,4 +96,5 @@ def costing_from(record: Mapping[str, Any]) -> Costing:
         pue_ratio=record["pue_ratio"],
         pue_source=record["pue_source"],
         zone_source=record["zone_source"],
+        site=CloudSite(**record["site"]) if record.get("site") else None,
     )

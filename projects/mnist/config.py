@@ -37,6 +37,7 @@ __all__ = [
 
 DEFAULT_FILE = Path(__file__).with_name("config.yaml")
 MAX_BATCH = 60_000
+POLICIES = ("now", "threshold", "percentile", "window")
 _NOT_GIVEN = (None, "none", "null", "~", "")  # YAML's words for it, and ours
 
 
@@ -137,7 +138,11 @@ class Config:
     carbon_threshold_gco2e_per_kwh: float | None = _key(
         None, partial(_optional, partial(_number, 0.0, 5000.0))
     )
+    carbon_policy: str | None = _key(None, partial(_optional, partial(_choice, POLICIES)))
     max_wait_s: float = _key(3600.0, partial(_number, 0.0, 7 * 86400.0))
+    expected_duration_s: float = _key(60.0, partial(_number, 1.0, 30 * 86400.0))
+    idle_ratio: float = _key(0.0, partial(_number, 0.0, 1.0))
+    carbon_budget_gco2e: float | None = _key(None, partial(_optional, partial(_number, 0.0, 1e9)))
     threads: int = _key(1, partial(_whole, 1, 1024))
     device: str = _key("auto", partial(_choice, ("auto", "cpu", "cuda")))
     checkpoint_dir: str = _key("checkpoints", _text)

@@ -134,6 +134,11 @@ class Log:
             flush=True,
         )
 
+    def stopped(self, reason: str) -> None:
+        """Say that the training ends early, and why."""
+        self.tag("carbon.stop_reason", reason)
+        print(f"stopped    {reason}", flush=True)
+
     def model(self, model: torch.nn.Module, *, dtype: str, shape: tuple[int, ...]) -> None:
         """Log the final model, which takes images of a dtype and shape.
 

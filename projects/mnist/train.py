@@ -13,16 +13,19 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import torch
 
 import mlflow_carbon
-from projects.mnist import data, report, step
+from projects.mnist import carbon, data, report, step
 from projects.mnist.config import Config, ConfigError, TrainerError, program, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from projects.mnist.report import Log
     from projects.mnist.step import Samples, State
 
 __all__ = ["choose_amp", "main", "save", "train"]
@@ -30,8 +33,8 @@ __all__ = ["choose_amp", "main", "save", "train"]
 CHECKPOINT_FORMAT = 1
 
 
-def train(config: Config) -> int:
-    """Train as configured. Returns the exit code."""
+def train(config: Config, *, tags: Mapping[str, str] | None = None) -> int:
+    """Train as configured, the run with these tags. Returns the exit code."""
     device = step.pick_device(config.device)
     if config.amp == "fp16" and device.type != "cuda":
         raise ConfigError(
@@ -42,56 +45,56 @@ def train(config: Config) -> int:
     dataset = data.load(config.data_dir)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
-    waited = wait(config)
+    waited = carbon.wait(config)
     with report.opened(config, params={"trainer": "lenet"} | config.as_params(), dataset=dataset.name) as log:
         training = step.samples(dataset.train_images, dataset.train_labels, device)
         testing = step.samples(dataset.test_images, dataset.test_labels, device)
         amp, ratio = choose_amp(config, training, device)
         log.params({"amp_used": amp})
-        log.metrics(waited | ({} if ratio is None else {"train/amp_probe_ratio": ratio}))
+        log.metrics(carbon.started(waited) | ({} if ratio is None else {"train/amp_probe_ratio": ratio}))
+        for name, value in (tags or {}).items():
+            log.tag(name, value)
         state = start(config, count=len(training), device=device, amp=amp)
-        folder = Path(config.checkpoint_dir) / log.run_id
-        for epoch in range(1, config.epochs + 1):
-            loss = one_epoch(state, training, config, epoch=epoch)
-            lr = float(state.scheduler.get_last_lr()[0])
-            test_loss, accuracy = step.evaluate(state, testing)
-            values = {"train/loss": loss, "train/lr": lr, "test/loss": test_loss, "test/accuracy": accuracy}
-            save(folder / "last.pt", state, config, epoch=epoch, values=values)
-            context = {"train/batch_size": config.batch_size, "train/precision_bits": step.BITS[amp]}
-            log.epoch(epoch, values | context, images=len(training))
+        run_epochs(state, training, testing, config, log=log)
+        log.metrics(carbon.outcome(waited, mlflow_carbon.snapshot()))
         log.model(state.model, dtype="uint8", shape=(28, 28))
     return log.finish()
 
 
-def wait(config: Config) -> dict[str, float]:
-    """Wait for a cleaner grid where a threshold asks for it, before the measured run. Returns its metrics."""
-    threshold = config.carbon_threshold_gco2e_per_kwh
-    if threshold is None:
-        return {}
-    from tqdm import tqdm
-
-    with tqdm(total=config.max_wait_s, unit="s", desc="waiting for a cleaner grid", disable=None) as bar:
-
-        def show(now: mlflow_carbon.Progress) -> None:
-            bar.set_postfix_str(f"{now.now_gco2e_per_kwh:.0f} gCO2e/kWh", refresh=False)
-            bar.update(now.waited_s - bar.n)
-
-        done = mlflow_carbon.wait_until_clean(
-            threshold_gco2e_per_kwh=threshold,
-            max_wait_s=config.max_wait_s,
-            zone=config.zone,
-            progress=show,
-        )
-    print(f"waited {done.wait_s:.0f} s for a cleaner grid: {done.reason}")
-    return {
-        "carbon/wait_s": done.wait_s,
-        "carbon/intensity_initial_gco2e_per_kwh": done.initial_gco2e_per_kwh,
-        "carbon/intensity_training_gco2e_per_kwh": done.training_gco2e_per_kwh,
-    }
+def run_epochs(state: State, training: Samples, testing: Samples, config: Config, *, log: Log) -> None:
+    """All epochs, or as many as the carbon budget allows, each with its checkpoint and its line."""
+    budget = carbon.Budget(config.carbon_budget_gco2e)
+    folder = Path(config.checkpoint_dir) / log.run_id
+    context = {"train/batch_size": config.batch_size, "train/precision_bits": step.BITS[state.amp]}
+    for epoch in range(1, config.epochs + 1):
+        lap = one_epoch(state, training, config, epoch=epoch, is_over=budget.is_spent)
+        lr = float(state.scheduler.get_last_lr()[0])
+        test_loss, accuracy = step.evaluate(state, testing)
+        values = {"train/loss": lap.loss, "train/lr": lr, "test/loss": test_loss, "test/accuracy": accuracy}
+        save(folder / "last.pt", state, config, epoch=epoch, values=values)
+        log.epoch(epoch, values | context, images=lap.images)
+        if budget.is_spent():
+            log.stopped(budget.reason(epoch))
+            break
+    budget.complain()
 
 
-def one_epoch(state: State, training: Samples, config: Config, *, epoch: int) -> float:
-    """Every sample once, one update a group. Returns the mean loss.
+class Lap(NamedTuple):
+    """What an epoch has done: the mean loss over so many images, fewer than all where it was ended early."""
+
+    loss: float
+    images: int
+
+
+def one_epoch(
+    state: State,
+    training: Samples,
+    config: Config,
+    *,
+    epoch: int,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Lap:
+    """Every sample once, one update a group, until it is over.
 
     Raises:
         TrainerError: If the loss is no longer a number: more epochs would only burn energy.
@@ -100,16 +103,20 @@ def one_epoch(state: State, training: Samples, config: Config, *, epoch: int) ->
 
     total = torch.zeros((), dtype=torch.float64, device=state.device)
     groups = list(step.groups(len(training), config.batch_size, seed=config.seed, epoch=epoch))
+    done = 0
     for group in tqdm(
         groups, desc=f"epoch {epoch}/{config.epochs}", unit="update", leave=False, disable=None
     ):
         total += step.update(state, training, group=group, micro=config.micro_batch)
-    loss = total.item() / len(training)
+        done += len(group)
+        if is_over():
+            break
+    loss = total.item() / done
     if not math.isfinite(loss):
         raise TrainerError(
             f"train/loss: expected a number in epoch {epoch}, got {loss}; lower lr ({config.lr:g})"
         )
-    return loss
+    return Lap(loss, done)
 
 
 def start(config: Config, *, count: int, device: torch.device, amp: str) -> State:

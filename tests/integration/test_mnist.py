@@ -97,6 +97,35 @@ def test_mlflow_run_finishes_its_own_run(offline, tmp_path):
     assert run.data.metrics["carbon/energy_kwh"] > 0
 
 
+def test_the_demonstration_waits_for_the_fall_and_is_labelled(offline, tmp_path):
+    """`mlflow run . -e demo`: it waits, trains at 285.3, and no tag or line leaves open that the grid is made up."""
+    done = mlflow_run("-e", "demo", "-P", "wait_s=10", "-P", "epochs=1", env=offline, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mnist: DEMONSTRATION" in done.stderr
+    (run,) = runs(offline)
+    metrics = run.data.metrics
+    assert run.data.tags["carbon.demonstration"].startswith("DEMONSTRATION")
+    assert run.data.tags["carbon.grid.provider"] == "recorded:demonstration.csv"
+    assert 9 <= metrics["carbon/wait_s"] < 60
+    assert metrics["carbon/intensity_initial_gco2e_per_kwh"] == 420.5
+    assert metrics["carbon/intensity_training_gco2e_per_kwh"] == 285.3
+    assert 0 < metrics["carbon/saving_ratio"] <= metrics["carbon/saving_oracle_ratio"] + 1e-9
+    assert metrics["carbon/saving_ratio"] < 0.33
+    assert "of this one run" in done.stdout
+
+
+def test_a_budget_ends_a_training_early_and_cleanly(offline, tmp_path):
+    """A microgram is spent at once: one line says so, the run is FINISHED with reason, checkpoint and model."""
+    done = module("train", "--carbon_budget_gco2e", "1e-6", "--epochs", "50", env=offline, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(offline)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["carbon.stop_reason"].startswith("budget: ")
+    assert "stopped    budget: " in done.stdout
+    assert (tmp_path / "checkpoints" / run.info.run_id / "last.pt").is_file()
+    assert run.data.metrics["train/loss"] > 0
+
+
 @pytest.mark.parametrize("word", ["accum=abc", "zone=NOWHERE"])
 def test_mlflow_run_with_a_wrong_parameter_leaves_nothing_running(word, offline, tmp_path):
     """Exit code not 0, the message is there, and the run that `mlflow run` made is FAILED."""

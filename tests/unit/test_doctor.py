@@ -11,6 +11,8 @@ from mlflow_carbon import assembly
 from mlflow_carbon.cli import main
 from mlflow_carbon.cli.doctor import Diagnosis, render
 from mlflow_carbon.core.series import Basis, Component, Quality
+from mlflow_carbon.grid import cloud
+from mlflow_carbon.grid.regions import Region
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.sensors import COUNTERS, METERS, UNTRIED, Absence, Lazily
 from tests import fakes
@@ -120,3 +122,28 @@ def test_a_service_that_was_never_seen_live_says_so():
     found = replace(_diagnosis(), costing=replace(fakes.costing(), intensity=live))
     assert "never seen live by those who made this" in render(found)
     assert "never seen live" not in render(_diagnosis())
+
+
+def test_a_region_of_a_cloud_says_what_of_it_counts():
+    """Proven: the PUE is used; a default of a command line: it is not; the share of carbon-free energy never is."""
+    at = Region(provider="gcp", name="europe-west1", origin="CLOUDSDK_COMPUTE_REGION")
+    maybe = cloud.site(at)
+    found = replace(_diagnosis(), costing=replace(fakes.costing(), site=maybe))
+    shown = render(found)
+    assert "cloud gcp europe-west1 (from CLOUDSDK_COMPUTE_REGION, which may be a default" in shown
+    assert "PUE 1.08 of 2025, region, not used: Google, Environmental Report 2026" in shown
+    assert "second hand" in shown
+    assert "carbon-free energy 79% of 2025: Google, region-carbon-info 2025" in shown
+    assert "it multiplies no emissions" in shown
+    sure = cloud.site(replace(at, origin="metadata", is_proven=True))
+    used = replace(fakes.costing(), site=sure, pue_ratio=1.08, pue_source=sure.pue_label)
+    shown = render(replace(found, costing=used))
+    assert "PUE 1.08 (gcp 2025, europe-west1)" in shown
+    assert "cloud gcp europe-west1 (from metadata)" in shown
+    assert "PUE 1.08 of 2025, region, used: " in shown
+
+
+def test_clouds_that_were_asked_and_did_not_answer_are_told():
+    """Whoever asked for it learns that it came to nothing."""
+    assert "no metadata service answered" in render(replace(_diagnosis(), asked_cloud=True))
+    assert "metadata" not in render(_diagnosis())

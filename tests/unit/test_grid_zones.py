@@ -12,17 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.errors import ZoneError
-from mlflow_carbon.grid import annual, zones
+from mlflow_carbon.grid import annual, regions, zones
 from mlflow_carbon.settings import Settings
 
 TABLES = Path(zones.__file__).parent / "tables"
 NOWHERE = Path("/nonexistent")
 
 
-def find(settings: Settings | None = None, *, env: dict[str, str] | None = None, **paths: Path) -> zones.Zone:
+def find(
+    settings: Settings | None = None,
+    *,
+    env: dict[str, str] | None = None,
+    region: regions.Region | None = None,
+    **paths: Path,
+) -> zones.Zone:
     """The zone of a machine that shows nothing but what the test gives."""
     where = {"localtime": NOWHERE, "timezone_file": NOWHERE} | paths
-    return zones.resolve(settings or Settings(), env=env or {}, **where)
+    return zones.resolve(settings or Settings(), env=env or {}, region=region, **where)
 
 
 def link(folder: Path, target: str) -> Path:
@@ -163,7 +169,9 @@ def test_check_is_idempotent_or_refuses(text):
     assert zones.check(canonical) == canonical
 
 
-@given(st.dictionaries(st.sampled_from([v for v, _ in zones.CLOUD_VARIABLES] + ["TZ"]), st.text(max_size=20)))
+@given(
+    st.dictionaries(st.sampled_from([v for v, _ in regions.CLOUD_VARIABLES] + ["TZ"]), st.text(max_size=20))
+)
 def test_resolving_never_fails_on_what_the_environment_holds(env):
     """Only the user's own setting can be refused."""
     assert find(env=env).id in zones.known()

@@ -52,7 +52,7 @@ def test_a_checkpoint_holds_what_an_update_changes(tmp_path):
     fresh.optimiser.load_state_dict(found["optimiser"])
     fresh.scheduler.load_state_dict(found["scheduler"])
     fresh.scaler.load_state_dict(found["scaler"])
-    losses = [train.one_epoch(each, samples, config, epoch=2) for each in (state, fresh)]
+    losses = [train.one_epoch(each, samples, config, epoch=2).loss for each in (state, fresh)]
     assert losses[0] == losses[1]
     assert all(
         torch.equal(one, other)
@@ -100,7 +100,7 @@ def test_an_epoch_returns_the_mean_loss():
     state = train.start(config, count=len(samples), device=CPU, amp="off")
     torch.nn.init.zeros_(state.model.output.weight)  # type: ignore[union-attr,arg-type]
     torch.nn.init.zeros_(state.model.output.bias)  # type: ignore[union-attr,arg-type]
-    assert train.one_epoch(state, samples, config, epoch=1) == pytest.approx(math.log(10), abs=1e-4)
+    assert train.one_epoch(state, samples, config, epoch=1).loss == pytest.approx(math.log(10), abs=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_training():

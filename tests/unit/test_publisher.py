@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from mlflow_carbon import journal
 from mlflow_carbon.errors import RefusedError, StoreError
+from mlflow_carbon.grid import cloud
+from mlflow_carbon.grid.regions import Region
 from mlflow_carbon.journal import Journal
 from mlflow_carbon.session.delivery import Tags
 from mlflow_carbon.session.live import RunSpec
@@ -67,6 +69,42 @@ def test_a_run_is_stored_from_beginning_to_end(tmp_path):
     assert list(tmp_path.iterdir()) == []
     jobs.run()  # the flush that was still waiting finds nothing to do
     assert jobs.waiting == []
+
+
+def test_what_a_cloud_publishes_is_stored_beside_the_figures(tmp_path):
+    """The region with its PUE and share of carbon-free energy, their sources and years, and no other tag than before."""
+    site = cloud.site(Region(provider="gcp", name="europe-west1", origin="metadata", is_proven=True))
+    told = replace(costing(), pue_ratio=1.08, pue_source=site.pue_label, site=site)
+    span, sink = Span(tmp_path), MemorySink()
+    publisher = span.publisher(sink, costing=lambda _settings, _start_s, _end_s: told)
+    publisher.begin()
+    _ticks(span, 3)
+    _end(span)
+    publisher.finish()
+    document = json.loads(sink.files["footprint.json"])
+    assert document["cloud"] == asdict(site)
+    assert document["total"]["pue_ratio"] == 1.08
+    assert sink.tags["carbon.pue.source"] == "gcp 2025, europe-west1"
+    assert not [tag for tag in sink.tags if "cloud" in tag or "cfe" in tag]
+    energy, grams = document["total"]["energy_kwh"], document["total"]["emissions_gco2e"]
+    assert grams == pytest.approx(energy * 1.08 * 200)  # nothing of the carbon-free share in it
+
+
+def test_figures_in_mid_run_never_ask_a_metadata_service(tmp_path):
+    """`snapshot` may come before the first costing, in the user's thread, which waits for nobody."""
+    asked = []
+
+    def record(settings, _start_s, _end_s):
+        asked.append((settings.grid, settings.cloud_metadata))
+        return costing()
+
+    span = Span(tmp_path)
+    span.session.settings = replace(span.session.settings, cloud_metadata=True)
+    publisher = span.publisher(MemorySink(), costing=record)
+    _ticks(span, 2)
+    publisher.ending()
+    publisher.begin()
+    assert asked[:2] == [("annual", False), ("annual", True)]
 
 
 def test_a_block_without_a_store_has_figures_and_leaves_nothing(tmp_path):

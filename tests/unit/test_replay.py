@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from mlflow_carbon import journal
 from mlflow_carbon.core.series import Component, Kind
 from mlflow_carbon.errors import JournalError
+from mlflow_carbon.grid import cloud
+from mlflow_carbon.grid.regions import Region
 from mlflow_carbon.session.records import (
     channel_from,
     channel_record,
@@ -232,6 +236,11 @@ def test_values_survive_the_way_through_records(tmp_path):
     for changed in ({}, {"component": Component.GPU, "kind": Kind.MEAN, "range_uj": 5, "power_max_w": 7.5}):
         assert channel_from(channel_record(channel(**changed))) == channel(**changed)
     assert costing_from(costing_record(costing(123.4))) == costing(123.4)
+    at = Region(provider="gcp", name="europe-west9", origin="metadata", is_proven=True)
+    in_cloud = replace(costing(), site=cloud.site(at))
+    assert costing_from(json.loads(json.dumps(costing_record(in_cloud)))) == in_cloud
+    older = {key: value for key, value in costing_record(costing()).items() if key != "site"}
+    assert costing_from(older) == costing()
     span = Span(tmp_path)
     span.tick()
     (record,) = [r for r in list(journal.read(span.kill()).records()) if r["kind"] == "tick"]

@@ -32,6 +32,7 @@ VALUES = {
     "wall_meter": ("https://meter/status#apower", "https://meter/status#apower"),
     "privacy": ("full", "full"),
     "detail": ("true", True),
+    "cloud_metadata": ("yes", True),
 }
 
 
@@ -214,7 +215,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name(configured):
         configured(overrides={"zoen": "GB"})
     assert str(caught.value) == (
         "unknown setting 'zoen': expected one of zone, grid, intensity_gco2e_per_kwh, pue, period_s, "
-        "cpu_power_w, ram_power_w, wall_meter, privacy, detail; did you mean zone?"
+        "cpu_power_w, ram_power_w, wall_meter, privacy, detail, cloud_metadata; did you mean zone?"
     )
 
 
@@ -227,7 +228,7 @@ def test_unknown_names_in_file_and_environment_are_reported(configured):
     assert problems[0].endswith("did you mean period_s?")
     assert "unknown setting '7'" in problems[1]
     assert problems[2].startswith("environment: unknown setting 'MLFLOW_CARBON_QWXYZ': expected one of")
-    assert problems[2].endswith("privacy, detail")
+    assert problems[2].endswith("privacy, detail, cloud_metadata")
 
 
 def test_sources_are_not_settings(configured):
