@@ -63,7 +63,7 @@ class MlflowProject:
         options: Mapping[str, Any],
         experiment_id: str,
     ) -> None:
-        folder, _, subfolder = uri.partition("#")
+        folder, _, subfolder = uri.removeprefix("file://").partition("#")
         self._is_local = Path(folder).exists() and not folder.endswith(".zip")
         self.source = f"{Path(folder).resolve() if self._is_local else folder}#{subfolder}@{version or ''}"
         self.entry_point = entry_point

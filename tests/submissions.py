@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
-from mlflow_carbon.core.footprint import RunFootprint
 from mlflow_carbon.errors import StoreError
-from mlflow_carbon.scheduling.config import Target
 from mlflow_carbon.scheduling.progress import Display
-from mlflow_carbon.scheduling.state import Seat
 from mlflow_carbon.scheduling.submission import World
-from mlflow_carbon.settings import Settings
 from mlflow_carbon.store import Point
 from tests.fakes import intensity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mlflow_carbon.core.footprint import RunFootprint
+    from mlflow_carbon.scheduling.config import Target
+    from mlflow_carbon.scheduling.state import Seat
+    from mlflow_carbon.settings import Settings
 
 HOUR = 3600
 SLOT = 1_772_452_800
@@ -88,6 +92,7 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: list[str] = field(default_factory=list)
     is_away: bool = False
+    told: threading.Event = field(default_factory=threading.Event)
 
     def standing(self) -> tuple[str, float | None] | None:
         self._reached()
@@ -106,6 +111,7 @@ class Run:
     def write_tags(self, tags: Mapping[str, str]) -> None:
         self._reached()
         self.tags |= tags
+        self.told.set()
 
     def write_points(self, points: Any) -> None:
         self._reached()

@@ -1,7 +1,6 @@
 """One submission from its plan to what it was worth: plan, wait, train, tell.
 
-The state on disk is always ahead of what is done, and MLflow is told from a thread of its own, so that a
-server that is down holds up no start.
+The state on disk is always ahead of what is done, and a server that is down holds up no start.
 """
 
 from __future__ import annotations
@@ -10,16 +9,14 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.errors import StoreError, SubmissionError
+from mlflow_carbon.errors import SubmissionError
 from mlflow_carbon.scheduling.account import plan_row, plan_tags, span
+from mlflow_carbon.scheduling.board import Board
 from mlflow_carbon.scheduling.endings import Terminated
 from mlflow_carbon.scheduling.state import RUNNING, WAITING
 from mlflow_carbon.scheduling.wait import wait
-from mlflow_carbon.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.scheduling.advice import Advice, Look
     from mlflow_carbon.scheduling.config import PlanConfig
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Ran", "Submission", "World"]
 
 _MOST_JITTER_S = 30
-_TOLD_S = 20.0  # for the server to take what it was told, before the training starts and after an interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +89,7 @@ class Submission:
         self.first: Advice | None = None
         self._config = config
         self._world = world
-        self._run = world.project.run(state.run_id)
-        self._board = Worker("mlflow-carbon-plan")
-        self._has_warned = False
+        self._board = Board(world.project.run(state.run_id), world.display.line)
 
     def hold(self) -> Waited:
         """Wait as the plans say, telling of each.
@@ -105,7 +99,7 @@ class Submission:
             KeyboardInterrupt: At Ctrl-C; the run is killed, and nothing is left to go on with.
             Terminated: At SIGTERM; the run is killed, and the same command goes on with it.
         """
-        self._tell(lambda: self._run.set_status("SCHEDULED"))
+        self._board.status("SCHEDULED")
         try:
             return wait(
                 self.order,
@@ -142,8 +136,8 @@ class Submission:
         self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone))
         child: Child | None = None
         try:
-            self._tell(lambda: self._run.set_status("RUNNING"))
-            self._board.drain(_TOLD_S)
+            self._board.status("RUNNING")
+            self._board.settle()
             world.display.line(f"starting after {span(waited.wait_s)}: {waited.reason}")
             with world.project.measure(self.state.run_id, target, given) as measured:
                 child = world.project.launch(self.state.run_id, target, given)
@@ -195,8 +189,7 @@ class Submission:
                 )
             )
         if not is_same or self.first is None:
-            tags = plan_tags(row)
-            self._tell(lambda: self._run.write_tags(tags))
+            self._board.tags(plan_tags(row))
         self.first = self.first or advice
 
     def _keep(self, state: State) -> None:
@@ -210,33 +203,11 @@ class Submission:
 
     def _end(self, status: str, why: str, *, is_over: bool = True) -> bool:
         """End the run; where that cannot be told, the state stays, so that the same command can."""
-        ended: list[bool] = []
-
-        def end() -> None:
-            if why:
-                self._run.write_tags({"carbon.plan.outcome": why})
-            self._run.end(status)
-            ended.append(True)
-
-        self._tell(end)
-        self._board.drain(_TOLD_S)
-        if not ended:
+        is_told = self._board.end(status, why)
+        if not is_told:
             self._world.display.line(
                 f"the server has not taken the end of run {self.state.run_id} ({status})"
             )
         elif is_over:
             self._world.seat.clear()
-        return bool(ended)
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        """Tell MLflow in the background; a server that is away is warned about once."""
-
-        def told() -> None:
-            try:
-                what()
-            except StoreError as error:
-                if not self._has_warned:
-                    self._has_warned = True
-                    self._world.display.line(f"{error}; the plan goes on without it")
-
-        self._board.submit(told)
+        return is_told

@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,7 @@ class GreatBritain:
     def __init__(self) -> None:
         self.clock = QuickClock(time.time_ns() / 1e9, SUBMITTED_S, SPEED)
         self.fault = ""
+        self.url = ""
         self.asked = 0
 
     def answer(self, path: str) -> tuple[int, bytes]:
@@ -167,7 +169,7 @@ def submitted(env, code: int = 0, config: str = "carbon.json"):
 
 def ended(process) -> str:
     """What it said."""
-    return process.communicate(timeout=PATIENCE_S)[1]
+    return str(process.communicate(timeout=PATIENCE_S)[1])
 
 
 def statuses_until(env, process) -> list[str]:
@@ -190,17 +192,17 @@ def waits(env) -> None:
     pytest.fail("nothing waits")
 
 
-def states(env) -> list[dict]:
+def states(env) -> list[dict[str, Any]]:
     """The state files."""
     return [json.loads(p.read_text()) for p in (Path(env["MLFLOW_CARBON_HOME"]) / "plans").glob("*.json")]
 
 
-def plan_of(env, run) -> dict:
+def plan_of(env, run) -> dict[str, Any]:
     """The document `carbon/plan.json` of a run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=env["MLFLOW_TRACKING_URI"])
-    return json.loads(Path(client.download_artifacts(run.info.run_id, "carbon/plan.json")).read_text())
+    return dict(json.loads(Path(client.download_artifacts(run.info.run_id, "carbon/plan.json")).read_text()))
 
 
 def test_it_waits_for_the_clean_slot_and_says_what_it_saved(project):

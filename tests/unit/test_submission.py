@@ -34,13 +34,14 @@ def saved(folder) -> list[dict[str, Any]]:
 
 def plan_of(run: Run) -> dict[str, Any]:
     """`carbon/plan.json`."""
-    return json.loads(run.files["plan.json"])
+    return dict(json.loads(run.files["plan.json"]))
 
 
 def at(on: Stage, t_s: float, error: type[BaseException]) -> None:
-    """Something happens at a wall time."""
+    """Something ends the process at a wall time, when MLflow has the plan."""
 
     def happen() -> None:
+        assert on.project.runs["run1"].told.wait(5)
         raise error
 
     on.clock.events.append((t_s, happen))

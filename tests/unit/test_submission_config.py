@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.errors import SettingsError
+from mlflow_carbon.scheduling import config as rules
 from mlflow_carbon.scheduling.config import parse
 
 LEAST = {"zone": "GB", "max_wait_h": 12}
@@ -144,10 +145,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = (
-    "zone grid duration_h deadline max_wait_h power_w idle_w policy threshold_gco2e_per_kwh min_gain_ratio "
-    "backend backend_config regions"
-).split()
+KEYS = tuple(rules._KEYS)
 
 
 @given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), JSON, max_size=5))
