@@ -168,7 +168,7 @@ Examples are in the [README](../../README.md).
 API = {
     "Measure": ("autolog", "track"),
     "Inside a measured run": ("phase", "count", "log_step", "snapshot", "flush"),
-    "Wait for a cleaner grid": ("wait_until_clean", "Wait"),
+    "Wait for a cleaner grid": ("wait_until_clean", "Wait", "Progress", "Saving"),
     "Figures": ("RunFootprint",),
     "Errors": ("CarbonError", "SettingsError", "ZoneError"),
 }

@@ -162,7 +162,7 @@ def costing(settings: Settings, start_s: int, end_s: int) -> Costing:
         zone = zones.resolve(setup.Settings(), env=os.environ, region=here)
     site = cloud.site(here) if here is not None else None
     pue_ratio, pue_source = cloud.pue(site, given=settings.pue, source=settings.pue_source)
-    series = grid.intensity(
+    series = grid.average_intensity(
         settings,
         zone,
         # Whole buckets: each is costed by the intensity of its middle, which may lie before the run began.

@@ -24,10 +24,9 @@ __all__ = ["ENV_PREFIX", "Overrides", "Settings", "home", "is_disabled", "resolv
 ENV_PREFIX = "MLFLOW_CARBON_"
 FILE_NAME = "mlflow-carbon.yaml"
 
-# Not settings of a measurement, but read from the same prefix.
-_OTHER_VARIABLES = frozenset(
-    {"AUTOLOG", "CONFIG", "DATA", "DISABLE", "ELECTRICITY_MAPS_TOKEN", "HOME", "OWNER"}
-)
+# Not settings of a measurement, but read from the same prefix: switches, places, and secrets of services.
+_SECRETS = ("EIA_KEY", "ELECTRICITY_MAPS_TOKEN", "ENTSOE_TOKEN", "WATTTIME_LOGIN")
+_OTHER_VARIABLES = frozenset({"AUTOLOG", "CONFIG", "DATA", "DISABLE", "HOME", "OWNER", *_SECRETS})
 
 
 class Overrides(TypedDict, total=False):
@@ -53,8 +52,8 @@ class Settings:
     Attributes:
         zone: Grid zone id (`GB`, `DE`, `US-CAL-CISO`); None: cloud variables, then the time zone.
         grid: `auto` (live where the user named a zone that `gb` or, with a token, `electricity_maps` knows),
-            `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`,
-            `recorded:FILE.csv`, or the mock `diurnal` or `diurnal:SEED`.
+            `annual`, `gb` or `gb:SW7` (an outward postcode), `electricity_maps`, `energy_charts`, `eia`,
+            `entsoe`, `watttime` (for plans only), `recorded:FILE.csv`, or the mock `diurnal`, `diurnal:SEED`.
         intensity_gco2e_per_kwh: A fixed intensity that replaces every provider.
         pue: Power usage effectiveness, at least 1.
         period_s: Sampling period in seconds, 0.05 to 60.
@@ -95,8 +94,9 @@ class Settings:
         )
 
 
+_LIVE = ("gb", "electricity_maps", "energy_charts", "eia", "entsoe", "watttime")
 _CHOICES = {
-    "grid": ("auto", "annual", "gb", "electricity_maps", "energy_charts", "recorded", "diurnal"),
+    "grid": ("auto", "annual", *_LIVE, "recorded", "diurnal"),
     "privacy": ("hashed", "full", "off"),
 }
 _GRID_ARGUMENTS = {  # pattern of what may stand after the colon, and what it is

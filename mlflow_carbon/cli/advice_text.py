@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from dataclasses import asdict
@@ -13,26 +12,16 @@ from mlflow_carbon import grid
 from mlflow_carbon.cli.chart import bars
 
 if TYPE_CHECKING:
-    import argparse
-
     from mlflow_carbon.core.plans import Plan
     from mlflow_carbon.scheduling.advice import Advice
     from mlflow_carbon.scheduling.order import Order
 
-__all__ = ["FORMATS", "as_dict", "render", "text"]
+__all__ = ["as_dict", "text"]
 
-FORMATS = ("text", "json")
 _COLUMNS = 72
 _WIDTH = 100
 _LABEL = len("03:00 ")
 _HOUR_S = 3600
-
-
-def render(advice: Advice, order: Order, now_s: float, options: argparse.Namespace) -> str:
-    """The advice in the format that was asked for."""
-    if options.format == "json":
-        return json.dumps(as_dict(advice, order, now_s), indent=2)
-    return text(advice, order, now_s, has_power=options.power is not None)
 
 
 def text(advice: Advice, order: Order, now_s: float, *, has_power: bool) -> str:

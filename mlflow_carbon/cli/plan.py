@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +15,13 @@ from mlflow_carbon.cli import advice_text, simulation
 from mlflow_carbon.errors import SettingsError
 
 if TYPE_CHECKING:
+    from mlflow_carbon.scheduling.advice import Advice
     from mlflow_carbon.scheduling.order import Order, Place
 
 __all__ = ["add", "order_of"]
 
 _MAX_H = 168.0
+_FORMATS = ("text", "json", "k8s-job", "cronjob", "slurm", "github")
 _POLICIES = ("window", "interruptible", "region", "threshold", "percentile", "now")
 _EPILOG = (
     "Example: mlflow-carbon plan GB --hours 4 --slack 24 --power 300. With --simulate nobody is asked: "
@@ -52,6 +56,7 @@ def add(commands: Any) -> None:
         "--json", action="store_const", const="json", dest="format", help="the same as --format json"
     )
     _add_live(parser.add_argument_group("a plan from now on"))
+    _add_manifest(parser.add_argument_group("a manifest: k8s-job, cronjob, slurm, github"))
     recorded = parser.add_argument_group("scores on a recorded grid")
     recorded.add_argument("--simulate", metavar="TRACE.csv", type=Path, help="score policies on this trace")
     recorded.add_argument("--forecast", metavar="FILE", type=Path, help="archive of a provider's forecasts")
@@ -77,7 +82,19 @@ def _add_live(live: argparse._ArgumentGroup) -> None:
         help="other zones for the policy region: DE,SE or DE:0.5 with the kWh of moving there",
     )
     live.add_argument("--grid", metavar="SOURCE", help="source of the figures, see the setting `grid`")
-    live.add_argument("--format", choices=advice_text.FORMATS, help="text, or a program's input (text)")
+    live.add_argument("--format", choices=_FORMATS, help="text, json, or a manifest for a cluster (text)")
+
+
+def _add_manifest(manifest: argparse._ArgumentGroup) -> None:
+    manifest.add_argument(
+        "--command", dest="words", metavar="'WORDS'", help="what to run, quoted as one argument"
+    )
+    manifest.add_argument("--name", help="name of the job (training)", default="training")
+    manifest.add_argument("--image", default="", help="container image, for Kubernetes")
+    manifest.add_argument("--namespace", default="default", help="Kubernetes namespace (default)")
+    manifest.add_argument("--gpus", type=int, default=0, help="GPUs that it needs (0)")
+    manifest.add_argument("--cpus", type=int, default=0, help="CPU cores that it needs; 0 asks for nothing")
+    manifest.add_argument("--memory-gib", type=float, default=0.0, help="memory that it needs, in GiB")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -90,8 +107,36 @@ def _run(options: argparse.Namespace) -> int:
     order = order_of(options, now_s)
     access = grid.Access(cache=grid.fetch.Cache(folder=setup.home() / "grid"), insists=True)
     advice = advise(order, system_look(access), now_s)
-    print(advice_text.render(advice, order, now_s, options))
+    if options.format == "json":
+        print(json.dumps(advice_text.as_dict(advice, order, now_s), indent=2))
+    elif options.format == "text":
+        print(advice_text.text(advice, order, now_s, has_power=options.power is not None))
+    else:
+        print(_manifest(advice, order, now_s, options), end="")
     return 1 if order.is_too_late else 0
+
+
+def _manifest(advice: Advice, order: Order, now_s: float, options: argparse.Namespace) -> str:
+    """The plan as something that a cluster understands."""
+    from mlflow_carbon.scheduling.manifests import FORMATS, Launch, Resources, Ticket
+
+    try:
+        words = tuple(shlex.split(options.words or ""))
+    except ValueError as error:
+        raise SettingsError(f"--command: expected words as for a shell, got {error}") from None
+    if not words:
+        raise SettingsError("--command: expected what to run, for example --command 'python train.py'")
+    launch = Launch(
+        name=options.name,
+        command=words,
+        duration_s=order.job.length_s,
+        image=options.image,
+        namespace=options.namespace,
+        resources=Resources(gpus=options.gpus, cpus=options.cpus, memory_gib=options.memory_gib),
+        finish_by_s=order.finish_by_s,
+    )
+    zone = advice.intensity.zone
+    return FORMATS[options.format](Ticket(plan=advice.plan, launch=launch, zone=zone, now_s=now_s))
 
 
 def order_of(options: argparse.Namespace, now_s: float) -> Order:

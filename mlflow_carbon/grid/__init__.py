@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mlflow_carbon.grid import annual, fetch, zones
 from mlflow_carbon.grid.access import Access
-from mlflow_carbon.grid.chain import intensity, provider_of
+from mlflow_carbon.grid.chain import average_intensity, intensity, provider_of
 from mlflow_carbon.grid.contract import Answer, GridProvider, LocalSource, Request, Token, Window
 from mlflow_carbon.grid.providers import AUTO, PROVIDERS, SEEN_LIVE
 
@@ -25,6 +25,7 @@ __all__ = [
     "Token",
     "Window",
     "annual",
+    "average_intensity",
     "fetch",
     "intensity",
     "provider_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.outlook import Outlook, continued
@@ -35,7 +36,8 @@ class Access:
 
     cache: Cache
     providers: Mapping[str, GridProvider] = field(default_factory=lambda: PROVIDERS)
-    fetch: Callable[[Request], bytes] = fetch.get
+    # One place for tokens of logins as long as this lives.
+    fetch: Callable[[Request], bytes] = field(default_factory=lambda: partial(fetch.get, passes={}))
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     tables: annual.Tables | None = field(default_factory=annual.installed)
     outlook: Outlook = continued

@@ -1,7 +1,8 @@
 """From a zone and a window to intensities: each step down has a label, and grid trouble never raises.
 
 given figure -> the source that was named -> what it has answered before -> the zone's own past carried
-on -> the annual figure. A static figure says how much, never when.
+on -> the annual figure. A static figure says how much, never when. A series is average or marginal
+throughout; emissions are counted by an average one (decision 21).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.grid.zones import Zone
     from mlflow_carbon.settings import Settings
 
-__all__ = ["intensity", "provider_of"]
+__all__ = ["average_intensity", "intensity", "provider_of"]
 
 _OLD_FORECAST_S, _STALE_FORECAST_S = 6 * 3600, 86_400
 
@@ -67,6 +68,20 @@ def intensity(
     return _series(static, found, filled, (*notes, *_ages(filled, now_s)))
 
 
+def average_intensity(
+    settings: Settings, zone: Zone, *, window: Window, access: Access, now_s: float
+) -> IntensitySeries:
+    """Intensity to count emissions with: as `intensity`, but the annual average where `grid` is marginal."""
+    provider = access.providers.get(settings.grid.partition(":")[0])
+    if settings.intensity_gco2e_per_kwh is not None or provider is None or provider.signal == "average":
+        return intensity(settings, zone, window=window, access=access, now_s=now_s)
+    return _noted(
+        annual.series(zone, tables=access.tables),
+        f"grid={settings.grid} is marginal: it may choose when to run, but emissions are counted by the "
+        "average; annual figure used instead",
+    )
+
+
 def provider_of(settings: Settings, zone: Zone, access: Access) -> tuple[GridProvider | None, str]:
     """The live provider to ask; otherwise why none is, where the user asked for one by name."""
     name = settings.grid.partition(":")[0]
@@ -85,7 +100,9 @@ def provider_of(settings: Settings, zone: Zone, access: Access) -> tuple[GridPro
 
 
 def _unknown(name: str, zone_id: str, access: Access) -> str:
-    others = [other for other, provider in access.providers.items() if provider.knows(zone_id)]
+    named = access.providers.get(name)
+    known = {other: p for other, p in access.providers.items() if p.knows(zone_id)}
+    others = [other for other, p in known.items() if named is None or p.signal == named.signal]
     hint = f"; {' and '.join(others)} may" if others else "; no live source does"
     return f"grid={name} does not know {zone_id}{hint}"
 
@@ -143,7 +160,8 @@ def _is_stale(slot: IntensitySlot, now_s: float) -> bool:
 def _series(
     static: IntensitySeries, source: Source, slots: tuple[IntensitySlot, ...], notes: Iterable[str]
 ) -> IntensitySeries:
-    """The series of a source, with the annual figure behind it and who said what in its note."""
+    """The series of a source, with what stands behind it and who said what in its note."""
+    static = static if source.signal == static.signal else _own_mean(static, source, slots)
     own = Counter(s.source for s in slots if s.source != source.name)
     return replace(
         static,
@@ -158,6 +176,20 @@ def _series(
             f"where a slot is missing: {static.dataset}, {static.scope}",
             static.note,
         ),
+    )
+
+
+def _own_mean(static: IntensitySeries, source: Source, slots: tuple[IntensitySlot, ...]) -> IntensitySeries:
+    """The mean of the slots in place of the annual average, which is of another signal than they are."""
+    mean = sum(s.gco2e_per_kwh for s in slots) / len(slots)
+    low, high = min(s.low_gco2e_per_kwh for s in slots), max(s.high_gco2e_per_kwh for s in slots)
+    return replace(
+        static,
+        static=annual.fixed_slot(mean, low=min(low, mean), high=max(high, mean)),
+        static_provider=source.name,
+        scope=source.scope,
+        dataset=f"mean of these {len(slots)} slots ({source.signal})",
+        note="",
     )
 
 

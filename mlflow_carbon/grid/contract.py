@@ -15,6 +15,7 @@ __all__ = [
     "Answer",
     "GridProvider",
     "LocalSource",
+    "Login",
     "Request",
     "Token",
     "Window",
@@ -33,16 +34,35 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """Where name and password become a token for a while.
+
+    Attributes:
+        url: Address that takes them (HTTP basic) and answers a JSON object.
+        key: Where the token is in that object.
+        lasts_s: How long it is good, in seconds.
+    """
+
+    url: str
+    key: str
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """Where a secret is and where it goes; the secret itself is known to the network alone.
 
     Attributes:
+        variable: Environment variable that holds it; with a login, `name:password`.
         header: Header that carries it.
-        variable: Environment variable that holds it.
+        parameter: Query parameter that carries it, where the service takes no header.
+        login: How to get a token for name and password; it goes into the header `Authorization`.
     """
 
-    header: str
     variable: str
+    header: str = ""
+    parameter: str = ""
+    login: Login | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +130,7 @@ class GridProvider(Source, Protocol):
 
     @property
     def variable(self) -> str:
-        """Environment variable that must hold a token; empty where none is needed."""
+        """Environment variable that must hold a token or a login; empty where none is needed."""
 
     def knows(self, zone_id: str) -> bool:
         """Whether it has figures of this zone."""

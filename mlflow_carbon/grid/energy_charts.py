@@ -1,10 +1,7 @@
 """Europe, live: the generation mix of Energy-Charts (Fraunhofer ISE; no key), made an intensity by us.
 
-intensity = sum over kinds of power x factor / sum over kinds of power, in slots of 15 minutes, with the life
-cycle medians of `factors`. It is what the country's own stations make: imports do not count. Storage is
-neither source nor sink here: charging is consumption, and what comes out was counted when it was made.
-Countries that report by the hour are spread over its quarters. Newest slots often lack kinds of stations;
-such a slot is left out, never taken as zero. There is no forecast of all kinds, so none is asked for.
+How, and what is left out, is said in `mix`; slots of 15 minutes. Countries that report by the hour are spread
+over its quarters. There is no forecast of all kinds, so none is asked for.
 """
 
 from __future__ import annotations
@@ -15,14 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlflow_carbon.core.carbon import IntensitySlot
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid import factors
+from mlflow_carbon.grid import factors, mix
 from mlflow_carbon.grid.answers import decoded, minute
-from mlflow_carbon.grid.contract import HISTORY, Answer, Request
+from mlflow_carbon.grid.contract import HISTORY, Request
 
 if TYPE_CHECKING:
-    from mlflow_carbon.grid.contract import Window
+    from mlflow_carbon.grid.contract import Answer, Window
 
 __all__ = ["COUNTRIES", "FACTORS", "EnergyCharts"]
 
@@ -53,11 +49,6 @@ _NO_SOURCE = re.compile(
 _SLOT_S = 900
 _DAY_S = 86_400
 _LENGTHS_S = (900, 1800, 3600)
-_COMPLETE_RATIO = 0.95  # a slot counts where the kinds it reports make this share of a usual slot
-_UNCOVERED_RATIO = 0.2  # above this share without a factor there is no figure
-_MODEL_RATIO = 0.15  # imports, losses and the age of the factors: an engineering choice
-
-_Row = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,22 +91,7 @@ class EnergyCharts:
         times, columns = _table(content)
         length_s = _length_s(times)
         rows = {t: {n: c[i] for n, c in columns.items()} for i, t in enumerate(times) if t % _SLOT_S == 0}
-        usual = _usual(rows.values())
-        slots: dict[int, IntensitySlot] = {}
-        uncovered = 0.0
-        for start_s, row in sorted(rows.items()):
-            found = _mix(row, usual)
-            if found is None:
-                continue
-            uncovered = max(uncovered, found[1])
-            slots |= {t: _slot(t, *found) for t in range(start_s, start_s + length_s, _SLOT_S)}
-        if not slots:
-            raise GridError(
-                f"{self.name}: expected the generation of {request.place} by kind, got no slot in which "
-                f"at least {1 - _UNCOVERED_RATIO:.0%} of it is reported and has a factor"
-            )
-        note = f"up to {uncovered:.0%} of the generation has no factor and is taken as the rest"
-        return Answer(slots=tuple(slots[t] for t in sorted(slots)), note=note)
+        return mix.answer(rows, FACTORS, name=self.name, place=request.place, slots_s=(length_s, _SLOT_S))
 
 
 def _table(content: Any) -> tuple[list[int], dict[str, list[float | None]]]:
@@ -134,56 +110,12 @@ def _table(content: Any) -> tuple[list[int], dict[str, list[float | None]]]:
         label = " ".join(re.findall(r"[a-z]+", str(kind.get("name")).lower()))
         if _NO_SOURCE.search(label):
             continue
-        values = [_power(v) for v in kind["data"][: len(times)]]
+        values = [mix.power(v) for v in kind["data"][: len(times)]]
         columns[label] = values + [None] * (len(times) - len(values))
     return times, columns
-
-
-def _power(value: Any) -> float | None:
-    """Megawatts; what a station takes for itself at night is no negative generation."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:  # noqa: PLR2004 - 1 TW
-        return None
-    return max(0.0, float(value))
 
 
 def _length_s(times: list[int]) -> int:
     """The usual distance of two times: a quarter, a half or a whole hour."""
     steps = Counter(b - a for a, b in pairwise(times) if b - a in _LENGTHS_S)
     return steps.most_common(1)[0][0] if steps else _SLOT_S
-
-
-def _usual(rows: Any) -> dict[str, float]:
-    """Mean power of each kind over the slots that report it."""
-    total: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if value is not None:
-                total.setdefault(name, []).append(value)
-    return {name: sum(values) / len(values) for name, values in total.items()}
-
-
-def _mix(row: _Row, usual: dict[str, float]) -> tuple[float, float] | None:
-    """Intensity of a slot and the share without a factor; None where too much is missing."""
-    reported = sum(mean for name, mean in usual.items() if row.get(name) is not None)
-    powers = {name: value for name, value in row.items() if value}
-    total = sum(powers.values())
-    if total <= 0 or reported < _COMPLETE_RATIO * sum(usual.values()):
-        return None
-    covered = {name: value for name, value in powers.items() if name in FACTORS}
-    known = sum(covered.values())
-    uncovered = 1 - known / total
-    if uncovered > _UNCOVERED_RATIO:
-        return None
-    return sum(value * FACTORS[name] for name, value in covered.items()) / known, max(0.0, uncovered)
-
-
-def _slot(start_s: int, value: float, uncovered: float) -> IntensitySlot:
-    """A quarter hour; the range holds the model's error, and the uncovered share from 0 to the dirtiest."""
-    return IntensitySlot(
-        start_s=start_s,
-        end_s=start_s + _SLOT_S,
-        gco2e_per_kwh=value,
-        low_gco2e_per_kwh=value * (1 - uncovered) * (1 - _MODEL_RATIO),
-        high_gco2e_per_kwh=(value + (factors.DIRTIEST - value) * uncovered) * (1 + _MODEL_RATIO),
-        kind="actual",
-    )

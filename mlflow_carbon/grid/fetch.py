@@ -1,8 +1,7 @@
 """The network of the grid providers: one bounded GET, with retries, and the secret put in at the last moment.
 
-Everything has an end: each wait, the whole call and the size of an answer. A token is read from the
-environment here and nowhere else; it goes into a header, never into an address, a message, a file or a
-redirect.
+Everything has an end: each wait, the whole call and the size of an answer. What may not be said
+is in `secret`; where a service wants a login first, its token is kept in memory until shortly before its end.
 """
 
 from __future__ import annotations
@@ -10,20 +9,24 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from random import uniform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlflow_carbon._version import __version__
 from mlflow_carbon.errors import GridError
+from mlflow_carbon.grid import secret
 from mlflow_carbon.grid.answers import said
 from mlflow_carbon.grid.cache import Cache
 from mlflow_carbon.grid.contract import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     import requests
+
+    from mlflow_carbon.grid.secret import Pass, Secret
 
 __all__ = ["BUDGET_S", "Cache", "get"]
 
@@ -39,7 +42,7 @@ _RETRIED = frozenset({429, 500, 502, 503, 504})
 _MAX_BYTES = 4_000_000
 _MAX_WORDS_BYTES = 10_000
 _CHUNK = 64  # the deadline is looked at between chunks, so small ones notice a server that drips
-_OK = 200
+_OK, _UNAUTHORIZED = 200, 401
 
 
 def get(
@@ -49,6 +52,7 @@ def get(
     budget_s: float = BUDGET_S,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    passes: MutableMapping[str, Pass] | None = None,
 ) -> bytes:
     """Body of a successful GET, within the budget: up to three retries with growing, jittered pauses.
 
@@ -61,6 +65,7 @@ def get(
         budget_s: Longest duration in seconds, by the clock that follows.
         monotonic: That clock.
         sleep: Waits between tries.
+        passes: Tokens of earlier logins by address, to be kept by the caller; None logs in each time.
 
     Raises:
         GridError: If there is no good answer in time; the message names the address, the reason and, where
@@ -69,57 +74,91 @@ def get(
     import requests
 
     asked = Request(url=request, what="", place="") if isinstance(request, str) else request
-    headers = _headers(asked, os.environ if env is None else env)
-    deadline = monotonic() + budget_s
-    failure = GridError("")
+    own = secret.of(asked, os.environ if env is None else env)
     with requests.Session() as session:
-        session.headers.update(headers)
+        session.headers["User-Agent"] = f"mlflow-carbon/{__version__}"
+        line = _Line(session, monotonic() + budget_s, budget_s, monotonic, sleep)
+        login = asked.token.login if asked.token is not None else None
+        if login is None:
+            return line.ask(asked, own)
+        door = replace(asked, url=login.url)
+        return _logged_in(line, asked, door=door, own=own, passes={} if passes is None else passes)
+
+
+def _logged_in(
+    line: _Line, asked: Request, *, door: Request, own: Secret, passes: MutableMapping[str, Pass]
+) -> bytes:
+    """The answer to a question with a token that is kept, or asked for first where it is none or no more."""
+    held = passes.get(door.url)
+    if held is not None and line.monotonic() < held.until_s:
+        try:
+            return line.ask(asked, secret.bearer(held.token))
+        except GridError as error:
+            if error.status != _UNAUTHORIZED:
+                raise
+    passes.pop(door.url, None)
+    given = secret.passed(line.ask(door, own), door, line.monotonic())
+    passes[door.url] = given
+    return line.ask(asked, secret.bearer(given.token))
+
+
+class _Line(NamedTuple):
+    """A session and the time that is left for it."""
+
+    session: requests.Session
+    deadline_s: float
+    budget_s: float
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+    def ask(self, asked: Request, along: Secret) -> bytes:
+        """One question, again after a fault that may pass."""
+        import requests
+
+        failure = GridError("")
         for pause in (*_PAUSES_S, None):
-            left = max(0.01, deadline - monotonic())
             try:
-                timeout = (min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left))
-                with session.get(
-                    asked.url, timeout=timeout, stream=True, allow_redirects=_may_follow(asked)
-                ) as answer:
+                with along.unlogged(), self._send(asked, along) as answer:
                     if answer.status_code == _OK:
-                        return _unsaid(_body(answer, lambda: monotonic() < deadline), asked, headers)
-                    failure = _failure(asked, answer, budget_s, headers)
+                        return along.unsaid(_body(answer, asked, self._is_in_time))
+                    failure = _failure(asked, answer, self.budget_s, along)
                     wait = _wait(failure, answer, pause)
             except requests.RequestException as error:
-                # Its type alone: its text may quote a header.
-                failure, wait = GridError(_expected(asked, budget_s, type(error).__name__)), _jittered(pause)
-            if wait is None or monotonic() + wait >= deadline:
+                # Its type alone: its text may quote a header or an address.
+                failure = GridError(_expected(asked, self.budget_s, type(error).__name__))
+                wait = _jittered(pause)
+            if wait is None or self.monotonic() + wait >= self.deadline_s:
                 break
-            sleep(wait)
-    raise failure
+            self.sleep(wait)
+        raise failure
 
-
-def _may_follow(request: Request) -> bool:
-    """Whether a redirect may be followed: it would take the token along, to whatever host."""
-    return request.token is None
-
-
-def _headers(request: Request, env: Mapping[str, str]) -> dict[str, str]:
-    ours = {"User-Agent": f"mlflow-carbon/{__version__}"}
-    if request.token is None:
-        return ours
-    secret = env.get(request.token.variable, "").strip()
-    if not secret:
-        raise GridError(
-            f"{request.url}: a token is needed; {request.remedy or f'set {request.token.variable}'}"
+    def _send(self, asked: Request, along: Secret) -> requests.Response:
+        left = max(0.01, self.deadline_s - self.monotonic())
+        return self.session.get(
+            asked.url,
+            params=along.query,
+            headers=along.headers,
+            auth=_as_given,
+            timeout=(min(_TIMEOUT_S[0], left), min(_TIMEOUT_S[1], left)),
+            stream=True,
+            # A redirect would take the secret along, to whatever host.
+            allow_redirects=asked.token is None,
         )
-    if not (secret.isascii() and secret.isprintable()):
-        raise GridError(f"{request.token.variable}: expected plain letters and digits, got others")
-    return {**ours, request.token.header: secret}
+
+    def _is_in_time(self) -> bool:
+        return self.monotonic() < self.deadline_s
+
+
+def _as_given(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave the headers as they are: without this, requests puts what `~/.netrc` holds over ours."""
+    return request
 
 
 def _expected(request: Request, budget_s: float, got: str) -> str:
     return f"{request.url}: expected an answer within {budget_s:g} s, got {got}"
 
 
-def _failure(
-    request: Request, answer: requests.Response, budget_s: float, headers: Mapping[str, str]
-) -> GridError:
+def _failure(request: Request, answer: requests.Response, budget_s: float, along: Secret) -> GridError:
     """What went wrong, in the service's words where it has some, without the secret if it quotes it."""
     found = GridError("", status=answer.status_code, retry_after_s=_retry_after_s(answer))
     words = ""
@@ -128,15 +167,10 @@ def _failure(
             words = said(json.loads(b"".join(answer.iter_content(_MAX_WORDS_BYTES))[:_MAX_WORDS_BYTES]))
         except (ValueError, RecursionError, OSError):  # requests' own errors are OSErrors
             words = ""
-    words = _unsaid(words.encode(), request, headers).decode()
+    words = along.unsaid(words.encode()).decode()
     text = _expected(request, budget_s, f"HTTP {answer.status_code}" + (f" ({words})" if words else ""))
     remedy = f"; {request.remedy}" if found.is_refusal and request.remedy else ""
     return GridError(text + remedy, status=found.status, retry_after_s=found.retry_after_s)
-
-
-def _unsaid(text: bytes, request: Request, headers: Mapping[str, str]) -> bytes:
-    """An answer without the secret, should the service quote it: what it says may end up in a note."""
-    return text if request.token is None else text.replace(headers[request.token.header].encode(), b"<token>")
 
 
 def _retry_after_s(answer: requests.Response) -> float:
@@ -166,12 +200,12 @@ def _wait(failure: GridError, answer: requests.Response, pause: float | None) ->
     return max(pause, float(asked)) if asked.isdecimal() else None
 
 
-def _body(answer: requests.Response, in_time: Callable[[], bool]) -> bytes:
+def _body(answer: requests.Response, asked: Request, in_time: Callable[[], bool]) -> bytes:
     body = bytearray()
     for chunk in answer.iter_content(_CHUNK):
         body += chunk
         if len(body) > _MAX_BYTES:
-            raise GridError(f"{answer.url}: expected at most {_MAX_BYTES} bytes, got more")
+            raise GridError(f"{asked.url}: expected at most {_MAX_BYTES} bytes, got more")
         if not in_time():
-            raise GridError(f"{answer.url}: the answer came too slowly")
+            raise GridError(f"{asked.url}: the answer came too slowly")
     return bytes(body)

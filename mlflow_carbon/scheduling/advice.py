@@ -128,10 +128,18 @@ def _region(seen: _Seen, place: Place | None = None) -> Region:
     return Region(
         zone=seen.series.zone,
         signal="annual" if static else f"{seen.series.signal}, {seen.series.scope}",
-        annual_gco2e_per_kwh=seen.series.static.gco2e_per_kwh,
+        annual_gco2e_per_kwh=_yearly(seen.series),
         forecast=seen.found.forecast,
         transfer_kwh=place.transfer_kwh if place is not None else 0.0,
     )
+
+
+def _yearly(series: IntensitySeries) -> float:
+    """The annual average of a zone, also of a marginal series, behind which its own mean stands."""
+    if series.signal == "average":
+        return series.static.gco2e_per_kwh
+    zone = grid.zones.Zone(id=series.zone, source="argument")
+    return grid.annual.series(zone, tables=grid.annual.installed()).static.gco2e_per_kwh
 
 
 def _made(case: Case, order: Order, job: Job, now_s: float) -> Plan:

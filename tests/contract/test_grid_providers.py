@@ -6,7 +6,7 @@ import pytest
 
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import AUTO, PROVIDERS, Request, Window, zones
-from mlflow_carbon.settings import _CHOICES
+from mlflow_carbon.settings import _CHOICES, resolve
 from tests.grid_payloads import FOLDER, body, payload, request
 
 DAY_S = 86_400
@@ -21,6 +21,13 @@ def entry(request):
 def test_its_name_is_a_setting(entry):
     """`grid=<name>` chooses it."""
     assert entry[0] in _CHOICES["grid"]
+
+
+def test_its_secret_is_no_unknown_setting(entry):
+    """The variable has our prefix, and no run complains about it."""
+    provider = entry[1]
+    if provider.variable:
+        assert resolve(env={provider.variable: "s3cret:s3cret"})[1] == []
 
 
 def test_it_knows_some_of_our_zones_and_not_the_world(entry):

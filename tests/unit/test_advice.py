@@ -202,3 +202,16 @@ def test_every_plan_can_be_kept(values, hours, slack_h, policy, idle_w):
     assert all(a[1] < b[0] for a, b in zip(plan.segments, plan.segments[1:], strict=False))
     assert plan.segments[-1][1] <= wanted.latest_start_s + wanted.job.length_s + HOUR
     assert plan.planned_gco2e <= plan.now_gco2e + 1e-6
+
+
+def test_marginal_and_average_places_are_not_compared():
+    """At home only marginal figures: a place of averages is left out, however clean, and yearly figures are averages.
+
+    Behind the marginal slots stands 9 g, their own mean; the yearly comparison takes the tables' figure of GB.
+    """
+    home = replace(grid(*[400.0] * 12, annual=9), signal="marginal")
+    world = World({"GB": home, "SE": grid(*[20.0] * 12, zone="SE", annual=40)})
+    found = advise(order(policy="region", places=(Place(zone="SE"),)), world, NOW)
+    assert found.plan.zone == "GB"
+    assert "SE left out: its figures are of another kind" in found.plan.reason
+    assert "by yearly figures SE emits 83% less than GB" in found.plan.reason

@@ -123,7 +123,7 @@ def test_a_zone_without_a_live_provider_is_annual():
     service = Service(body("gb_day"))
     assert ask(service, zone=germany).note == ""
     named = ask(service, zone=germany, settings=Settings(grid="gb"))
-    assert "grid=gb does not know DE; electricity_maps and energy_charts may" in named.note
+    assert "grid=gb does not know DE; electricity_maps and energy_charts and entsoe may" in named.note
     assert service.asked == []
 
 

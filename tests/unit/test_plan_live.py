@@ -11,6 +11,7 @@ from mlflow_carbon import cli
 from mlflow_carbon.cli import advice_text
 from mlflow_carbon.core.plans import Job
 from mlflow_carbon.scheduling.advice import advise
+from mlflow_carbon.scheduling.manifests import FORMATS
 from mlflow_carbon.scheduling.order import Order
 from mlflow_carbon.settings import Settings
 from tests.unit.test_advice import NOW, SLOT, World, grid, order
@@ -149,3 +150,21 @@ def test_long_waits_fit_on_the_screen():
     )
     text = shown(wanted, *[200.0 + i % 24 for i in range(170)])
     assert max(len(row) for row in text.splitlines()) < 110
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_plan_can_be_a_manifest(capsys, name):
+    """Each format there is can be asked for by its name, with command and name."""
+    words = ["--command", "python train.py --lr '1e-3'", "--name", "mnist", "--image", "registry.example/t:1"]
+    assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--format", name, *words]) == 0
+    shown_ = capsys.readouterr().out
+    assert shown_.startswith("#")
+    assert "mnist" in shown_
+    assert "1e-3" in shown_
+
+
+def test_a_manifest_needs_something_to_run(capsys):
+    """And words that can be told apart."""
+    for wrong in ([], ["--command", ""], ["--command", "python 'train.py"]):
+        assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--format", "slurm", *wrong]) == 64
+        assert "--command: expected" in capsys.readouterr().err

@@ -115,12 +115,12 @@ BAD = [
     (
         "grid",
         "GB",
-        "expected one of auto, annual, gb, electricity_maps, energy_charts, recorded, diurnal, got 'GB'",
+        "expected one of auto, annual, gb, electricity_maps, energy_charts, eia, entsoe, watttime, recorded, diurnal, got 'GB'",
     ),
     (
         "grid",
         "energy-chart",
-        "expected one of auto, annual, gb, electricity_maps, energy_charts, recorded, diurnal, got 'energy-chart'; did you mean energy_charts?",
+        "expected one of auto, annual, gb, electricity_maps, energy_charts, eia, entsoe, watttime, recorded, diurnal, got 'energy-chart'; did you mean energy_charts?",
     ),
     ("grid", "recorded", "expected a CSV file, as in recorded:trace.csv, got 'recorded'"),
     ("grid", "recorded:", "expected a CSV file, as in recorded:trace.csv, got 'recorded:'"),
