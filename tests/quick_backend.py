@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from mlflow_carbon import settings
 from mlflow_carbon.backend import CarbonBackend
@@ -20,16 +22,18 @@ CLOCK, SERVICE = "TEST_QUICK_CLOCK", "TEST_GB_URL"
 
 
 class QuickClock:
-    """Both clocks run `speed` times as fast from a moment that all processes of a test share.
+    """Both clocks run `speed` times as fast; the wall clock begins when the first process of a test makes one.
 
     Args:
-        real_s: That moment, by the clock of the machine.
-        quick_s: The same by this clock.
+        anchor: File that keeps that moment for all of them.
+        quick_s: What this clock says then.
         speed: Seconds of this clock in one of the machine's.
     """
 
-    def __init__(self, real_s: float, quick_s: float, speed: float) -> None:
-        self.real_s, self.quick_s, self.speed = real_s, quick_s, speed
+    def __init__(self, anchor: Path, quick_s: float, speed: float) -> None:
+        with suppress(FileExistsError), anchor.open("x") as file:
+            file.write(str(time.time_ns() / 1e9))
+        self.real_s, self.quick_s, self.speed = float(anchor.read_text()), quick_s, speed
 
     def monotonic_s(self) -> float:
         return time.monotonic() * self.speed
@@ -49,5 +53,6 @@ class QuickBackend(CarbonBackend):
             cache=Cache(folder=settings.home() / "grid"),
             providers={"gb": CarbonIntensityGB(base_url=os.environ[SERVICE])},
         )
-        real_s, quick_s, speed = map(float, os.environ[CLOCK].split(","))
-        super().__init__(clock=QuickClock(real_s, quick_s, speed), look=system_look(access))
+        anchor, quick_s, speed = os.environ[CLOCK].split(",")
+        clock = QuickClock(Path(anchor), float(quick_s), float(speed))
+        super().__init__(clock=clock, look=system_look(access))
