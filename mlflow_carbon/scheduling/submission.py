@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import SubmissionError
 from mlflow_carbon.scheduling.account import plan_row, plan_tags, span
+from mlflow_carbon.scheduling.advice import elsewhere
 from mlflow_carbon.scheduling.board import Board
 from mlflow_carbon.scheduling.endings import Terminated
 from mlflow_carbon.scheduling.state import RUNNING, WAITING
@@ -129,9 +130,7 @@ class Submission:
         """
         world, zone = self._world, waited.last.plan.zone
         target = self._config.target(zone)
-        given = dict(self._config.given) | (
-            {"zone": zone, "grid": "auto"} if zone in self._config.away else {}
-        )
+        given = self._given(zone)
         began_s, started_s = world.clock.monotonic_s(), world.clock.wall_s()
         self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone))
         child: Child | None = None
@@ -168,6 +167,13 @@ class Submission:
     def close(self, *, succeeded: bool) -> bool:
         """End the run, if its training has not; whether the server knows."""
         return self._end("FINISHED" if succeeded else "FAILED", "", is_over=False)
+
+    def _given(self, zone: str) -> dict[str, str]:
+        """Settings for the project: what the configuration names, or the zone that it was moved to."""
+        place = next((place for place in self.order.places if place.zone == zone), None)
+        if place is None:
+            return dict(self._config.given)
+        return {"zone": zone, "grid": elsewhere(self.order, place).grid}
 
     def _planned(self, advice: Advice) -> None:
         """Keep and tell a plan, unless it is the one before."""
