@@ -232,7 +232,11 @@ def test_policies_say_what_they_lack() -> None:
             plan(case, name)
 
 
-@given(st.lists(st.floats(0, 900), min_size=6, max_size=30), st.floats(0, 500), st.integers(1, 5))
+@given(
+    st.lists(st.floats(0, 900, allow_subnormal=False), min_size=6, max_size=30),
+    st.floats(0, 500, allow_subnormal=False),
+    st.integers(1, 5),
+)
 def test_every_plan_is_feasible(values, idle_w, hours) -> None:
     """It runs the whole job, after now, within the wait, and is never expected to be dearer than now."""
     case = Case(forecast=forecast(*values), job=job(hours, wait_h=12, idle_w=idle_w))
@@ -241,4 +245,4 @@ def test_every_plan_is_feasible(values, idle_w, hours) -> None:
         assert sum(end - start for start, end in made.segments) == hours * H
         assert made.start_s >= START_S
         assert made.segments[-1][1] <= START_S + (12 + hours) * H
-        assert made.planned_gco2e <= made.now_gco2e * (1 + 1e-9)
+        assert made.planned_gco2e <= made.now_gco2e * (1 + 1e-9) + 1e-9
