@@ -209,6 +209,8 @@ class Submission:
 
     def _end(self, status: str, why: str, *, is_over: bool = True) -> bool:
         """End the run; where that cannot be told, the state stays, so that the same command can."""
+        if why:
+            self._world.display.line(f"run {self.state.run_id} {status}: {why}")
         is_told = self._board.end(status, why)
         if not is_told:
             self._world.display.line(

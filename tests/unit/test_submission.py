@@ -161,6 +161,7 @@ def test_ctrl_c_while_waiting_ends_the_run_and_leaves_nothing(tmp_path):
         go(on, tmp_path)
     run = on.project.runs["run1"]
     assert (run.status, run.tags["carbon.plan.outcome"]) == ("KILLED", "interrupted while waiting")
+    assert "run run1 KILLED: interrupted while waiting" in on.screen.getvalue()
     assert saved(tmp_path) == []
     assert on.project.launched == []
 
