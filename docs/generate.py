@@ -43,8 +43,8 @@ _SERIES_HEAD = """\
 
 `carbon/time/<x>` has the elapsed whole seconds of the run as its step; a resumed run continues. A point comes
 every 5 s in the first ten minutes, then every 10 s, doubling beyond 2000 points. `carbon/step/<x>` is logged
-by `log_step()` at the training step it is given. The trainer adds `carbon/wait_s` and
-`carbon/intensity_{initial,training}_gco2e_per_kwh` where it waited for a cleaner grid.
+by `log_step()` at the training step it is given. Where the trainer waited for a cleaner grid, it adds what is
+under [planned runs](#planned-runs).
 
 Points are sent in batches: every 5 s at first and less often as a run goes on, at most 30 s apart, since each
 call costs the store milliseconds of CPU. On disk each reading is at once
@@ -62,6 +62,40 @@ index that the launcher gives, from 0, else a hashed name of the host. Why:
 `carbon/nodes.json` holds all machines side by side, `carbon/nodes/<k>.json` what one of them has stored, and
 `carbon/nodes/<k>/` its other files.
 """
+
+_PLANNED_HEAD = """\
+## Planned runs
+
+Of a run that waited for a cleaner grid through the [project backend](../how-to/run-when-clean.md). A plan's
+saving comes from a forecast; the metrics come from the intensities of the time after it, and
+`carbon.plan.outcome` says how final these are. Where the grid has only an annual figure, nothing but the wait
+and that figure is logged. Plans, forecast and outcome are in `carbon/plan.json`. Why:
+[decision 0022](../decisions/0022-project-backend.md).
+"""
+
+PLANNED = (
+    ("carbon/wait_s", "s", "from the submission to the start"),
+    (
+        "carbon/intensity_initial_gco2e_per_kwh",
+        "gCO2e/kWh",
+        "mean of the run, had it started at once",
+    ),
+    ("carbon/intensity_training_gco2e_per_kwh", "gCO2e/kWh", "mean of the run as it was"),
+    ("carbon/intensity_oracle_gco2e_per_kwh", "gCO2e/kWh", "mean of the run at the best start there was"),
+    ("carbon/saving_ratio", "ratio", "saved against starting at once, idling counted; negative as it is"),
+    ("carbon/saving_oracle_ratio", "ratio", "what the best start would have saved"),
+)
+
+PLAN_TAGS = (
+    ("carbon.plan.policy", "which policy planned"),
+    ("carbon.plan.start", "planned start, UTC"),
+    ("carbon.plan.end", "planned end, UTC, by the duration that was given"),
+    ("carbon.plan.saving_ratio", "expected saving and its 95 % range, from the forecast"),
+    ("carbon.plan.reason", "why then"),
+    ("carbon.plan.source", "who made the forecast"),
+    ("carbon.plan.zone", "where it runs"),
+    ("carbon.plan.outcome", "how final the metrics are, or why it did not run"),
+)
 
 _LABELS_HEAD = """\
 ## Labels
@@ -233,6 +267,9 @@ def keys_page() -> str:
             table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in SERIES)),
             _NODES_HEAD,
             table(("Metric", "Unit", "Meaning"), *((f"`{key}`", unit, text) for key, unit, text in NODES)),
+            _PLANNED_HEAD,
+            table(("Metric", "Unit", "Meaning"), *((f"`{k}`", unit, text) for k, unit, text in PLANNED)),
+            table(("Tag", "Meaning"), *((f"`{tag}`", text) for tag, text in PLAN_TAGS)),
             _TAGS_HEAD,
             table(("Tag", "Meaning"), *((f"`{tag}`", TAGS[tag]) for tag in provenance.TAGS)),
             _LABELS_HEAD,

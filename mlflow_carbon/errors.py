@@ -5,6 +5,7 @@ CarbonError
 │   └── ZoneError      a grid zone that nobody knows
 ├── GridError          an intensity provider answered badly or not at all
 ├── JournalError       a journal cannot be read
+├── SubmissionError    a planned run cannot be started, or has failed
 └── StoreError         the tracking server could not be read or written
     └── RefusedError   it answered that it will not take this, now or later
 
@@ -21,6 +22,7 @@ __all__ = [
     "RefusedError",
     "SettingsError",
     "StoreError",
+    "SubmissionError",
     "ZoneError",
 ]
 
@@ -62,6 +64,10 @@ class ExportError(CarbonError):
 
 class JournalError(CarbonError):
     """A journal is missing, foreign or damaged beyond its tail."""
+
+
+class SubmissionError(CarbonError):
+    """A planned run cannot be started, or has failed."""
 
 
 class StoreError(CarbonError):

@@ -158,6 +158,22 @@ class MlflowStore:
             if self._run().info.status in ("RUNNING", "SCHEDULED"):
                 self._mlflow().set_terminated(self.run_id, status, t_ms)
 
+    def set_status(self, status: str) -> None:
+        """Say that the run is `SCHEDULED` or `RUNNING`."""
+        with self._translated(f"set status {status}"):
+            self._mlflow().update_run(self.run_id, status=status)
+
+    def standing(self) -> tuple[str, float | None] | None:
+        """Status of the run and its UTC end in seconds; None if there is no such run, or it was deleted."""
+        try:
+            with self._translated("read the run"):
+                info = self._run().info
+        except RefusedError:
+            return None
+        if info.lifecycle_stage == "deleted":
+            return None
+        return info.status, info.end_time / 1000 if info.end_time else None
+
     def exists(self) -> bool:
         """Whether the run can be read."""
         try:

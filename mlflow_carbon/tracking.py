@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.core.footprint import RunFootprint
     from mlflow_carbon.settings import Overrides, Settings
 
-__all__ = ["begin", "resolved", "track"]
+__all__ = ["begin", "begin_block", "end_block", "resolved", "track"]
 
 _logger = logging.getLogger("mlflow_carbon")
 _FOOTPRINT_S = 5.0
@@ -129,7 +129,7 @@ class track:  # noqa: N801 - a verb, used like a function
         if session is None:
             return
         try:
-            self.footprint = _end(session, "FAILED" if kind else "FINISHED")
+            self.footprint = end_block(session, "FAILED" if kind else "FINISHED")
         except Exception:
             _logger.warning("the figures of this block are lost", exc_info=True)
 
@@ -178,14 +178,19 @@ class track:  # noqa: N801 - a verb, used like a function
             session = begin(self._settings, self._run_id, tracking_uri=self._tracking_uri, resumed=True)
             if session is not None:
                 return session
-        name = f"block-{uuid.uuid4().hex[:12]}"
         around = meter.innermost()
-        parent = self._run_id or (around.spec.run_id if around is not None else None)
-        spec = RunSpec(run_id=name, parent_run_id=parent, stored=False)
-        return start(self._settings, spec, None)
+        return begin_block(
+            self._settings, self._run_id or (around.spec.run_id if around is not None else None)
+        )
 
 
-def _end(session: Session, status: str) -> RunFootprint | None:
+def begin_block(settings: Settings, parent_run_id: str | None) -> Session | None:
+    """Measure from now on, storing nothing; a block about a run does not share the machine with it."""
+    name = f"block-{uuid.uuid4().hex[:12]}"
+    return start(settings, RunSpec(run_id=name, parent_run_id=parent_run_id, stored=False), None)
+
+
+def end_block(session: Session, status: str) -> RunFootprint | None:
     """Stop a session of our own and wait for its figures (not for the server)."""
     owner = meter.current()
     if owner is None:

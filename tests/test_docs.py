@@ -14,7 +14,9 @@ import mlflow_carbon
 from benchmarks.record import PAGES, page
 from mlflow_carbon import cli
 from mlflow_carbon.core.recording import Snapshot, StepMark
+from mlflow_carbon.core.savings import Stay, saving
 from mlflow_carbon.core.series import EnergySeries
+from mlflow_carbon.scheduling.account import Came, plan_tags
 from mlflow_carbon.session.publish import snapshot_points, step_points
 from projects.mnist import config
 from tests import fakes
@@ -41,6 +43,22 @@ def test_the_series_are_listed() -> None:
     mark = StepMark(step=1, t_ns=0, t_wall_ns=10**9, before=energy, after=energy, ratio=0.5)
     published = {p.key for p in (*snapshot_points(snapshot, live), *step_points([mark], live))}
     assert set(re.findall(r"`(carbon/(?:time|step)/\w+)`", KEYS)) == published
+
+
+def test_what_a_planned_run_logs_is_listed() -> None:
+    """The reference has each metric and tag of a planned run, and no other."""
+    section = KEYS.partition("## Planned runs")[2].partition("\n## ")[0]
+    spent = saving(
+        fakes.intensity(slots=[replace(fakes.static(), start_s=0, end_s=3600, kind="actual")]),
+        Stay(submitted_s=0, started_s=0, ended_s=3600, latest_start_s=0),
+        energy_kwh=1,
+    )
+    came = Came(saving=spent, wait_s=0.0, energy_kwh=None, energy_from="")
+    assert set(re.findall(r"`(carbon/(?!plan\.json)\w+)`", section)) == set(came.metrics())
+    row = dict.fromkeys(("policy", "start_utc", "end_utc", "reason", "source", "zone"), "")
+    ratios = dict.fromkeys(("saving_ratio", "saving_low_ratio", "saving_high_ratio"), 0.0)
+    tags = {"carbon.plan.outcome", *plan_tags(row | ratios)} - {"carbon.kind"}
+    assert set(re.findall(r"^\| `(carbon\.plan\.\w+)`", section, re.MULTILINE)) == tags
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.scheduling.order import Order, Place
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Advice", "Look", "advise", "system_look"]
+__all__ = ["Advice", "Look", "advise", "elsewhere", "system_look"]
 
 _PAUSING = {"interruptible"}
 
@@ -76,7 +76,7 @@ def advise(order: Order, look: Look, now_s: float, *, again: bool = False) -> Ad
         ZoneError: If nobody knows a zone.
     """
     here = _seen(order, order.settings, look, now_s)
-    there = {place: _seen(order, _elsewhere(order, place), look, now_s) for place in order.places}
+    there = {place: _seen(order, elsewhere(order, place), look, now_s) for place in order.places}
     job = order.job_at(here.found.forecast.start_s)
     terms = order.terms.again() if again else order.terms
     case = Case(
@@ -104,7 +104,7 @@ def advise(order: Order, look: Look, now_s: float, *, again: bool = False) -> Ad
     )
 
 
-def _elsewhere(order: Order, place: Place) -> Settings:
+def elsewhere(order: Order, place: Place) -> Settings:
     """The settings for another zone: a postcode or a file of home says nothing of it."""
     source = order.settings.grid.partition(":")
     return replace(

@@ -123,7 +123,7 @@ def wait(
             return Waited(wait_s=waited_s, first=first, last=advice, reason=advice.plan.reason)
         if clock.monotonic_s() - begun_s >= patience_s or clock.wall_s() >= order.latest_start_s:
             return Waited(wait_s=waited_s, first=first, last=advice, reason="no wait is left")
-        if advice is first:
+        if advice is first and planned is None:  # else the caller tells of it
             left_s = advice.plan.start_s - clock.wall_s()
             _logger.warning("waiting for a cleaner grid, for about %.0f s: %s", left_s, advice.plan.reason)
         _sit_out(order, advice, clock, progress, until_s=begun_s + patience_s, jitter_s=jitter_s)

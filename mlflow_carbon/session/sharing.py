@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import journal as journals
 
@@ -34,9 +34,16 @@ def is_shared(spec: RunSpec, path: Path) -> bool:
     strangers = [
         other
         for other, head in heads.items()
-        if head["run_id"] not in around and spec.run_id not in _line(str(head["run_id"]), parents)
+        if head["run_id"] not in around
+        and spec.run_id not in _line(str(head["run_id"]), parents)
+        and not _is_block_of(head, around)
     ]
     return any(_overlap(_span(path), _span(other)) for other in strangers)
+
+
+def _is_block_of(head: Mapping[str, Any], runs: set[str]) -> bool:
+    """Whether it is no run, but a block about one of these, such as its launcher's."""
+    return head.get("stored") is False and head.get("parent_run_id") in runs
 
 
 def _span(path: Path) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ def installed(tmp_path):
     metadata = tmp_path / "site" / "mlflow_carbon-0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mlflow-carbon\nVersion: 0\n")
+    groups = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["entry-points"]
     (metadata / "entry_points.txt").write_text(
-        "[mlflow.run_context_provider]\ncarbon = mlflow_carbon.provenance.provider:CarbonRunContext\n"
+        "".join(
+            f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items())
+            for group, names in groups.items()
+        )
     )
     return metadata.parent
 
@@ -110,6 +115,13 @@ def test_import_mlflow_loads_nothing_more_than_our_own_modules(installed, tmp_pa
     assert "mlflow_carbon.provenance.provider" in added
     foreign = {m for m in added if m.partition(".")[0] not in {*sys.stdlib_module_names, "mlflow_carbon"}}
     assert foreign == set()
+    assert not [m for m in added if m.startswith(("mlflow_carbon.scheduling", "mlflow_carbon.backend"))]
+
+
+def test_mlflow_finds_the_project_backend(installed, tmp_path):
+    """By the name that `mlflow run -b` takes, and only then it is loaded."""
+    code = "from mlflow.projects.backend.loader import load_backend; print(type(load_backend('carbon')))"
+    assert run(code, tmp_path, installed).strip() == "<class 'mlflow_carbon.backend.CarbonBackend'>"
 
 
 def test_our_modules_alone_load_nothing_heavy(tmp_path):

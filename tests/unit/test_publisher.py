@@ -439,9 +439,9 @@ def live_run(tmp_path):
     """Makes the journal of a run that is being measured."""
     writers = []
 
-    def start(run_id, parent=None):
+    def start(run_id, parent=None, *, stored=True):
         writer = Journal(tmp_path, run_id, host="here")
-        writer.append("header", run_id=run_id, parent_run_id=parent)
+        writer.append("header", run_id=run_id, parent_run_id=parent, stored=stored)
         writers.append(writer)
         return RunSpec(run_id=run_id, parent_run_id=parent), writer.path
 
@@ -493,6 +493,15 @@ def test_a_run_holds_its_grandchildren(live_run):
     """Three deep, nobody is a stranger to anybody."""
     line = [live_run("a"), live_run("b", "a"), live_run("c", "b")]
     assert [is_shared(*run) for run in line] == [False, False, False]
+
+
+def test_a_block_about_a_run_is_no_stranger_to_what_the_run_holds(live_run):
+    """The launcher measures around a run, which has a run of its own inside; a block about another run counts."""
+    run, inner = live_run("run"), live_run("inner", "run")
+    live_run("block", "run", stored=False)
+    assert [is_shared(*each) for each in (run, inner)] == [False, False]
+    live_run("block-2", "elsewhere", stored=False)
+    assert [is_shared(*each) for each in (run, inner)] == [True, True]
 
 
 def test_two_processes_of_one_run_do_not_share_it(live_run):
