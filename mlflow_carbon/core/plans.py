@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from mlflow_carbon.core.forecast import Forecast
 
-__all__ = ["Job", "Plan", "Terms", "doubt_of", "plan_of", "start_now"]
+__all__ = ["HELD_MIN_GAIN_RATIO", "Job", "Plan", "Terms", "doubt_of", "plan_of", "start_now"]
 
+HELD_MIN_GAIN_RATIO = 0.02
+"""Expected saving below which a machine is not held, whatever is asked for (decision record 0017)."""
 _SD_95 = 1.96
 
 
@@ -104,6 +106,10 @@ class Terms:
     def again(self) -> Terms:
         """The terms of a plan made anew while waiting: the gain was worth a wait already."""
         return replace(self, min_gain_ratio=0.0)
+
+    def held(self) -> Terms:
+        """The terms on a machine that idles while the job waits: no less than `HELD_MIN_GAIN_RATIO`."""
+        return replace(self, min_gain_ratio=max(self.min_gain_ratio, HELD_MIN_GAIN_RATIO))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,14 @@ decision sees the values up to its own slot only. Savings are sums over all star
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlflow_carbon.core.history import HOUR_S
+from mlflow_carbon.core.plans import Terms
 from mlflow_carbon.core.scene import DEFAULT_THRESHOLD, Scenario, Scene, scene_of
 from mlflow_carbon.core.windows import is_due, pausing_costs, runs_now
 
@@ -29,7 +30,7 @@ __all__ = ["SCORED", "Scenario", "Score", "delays", "has_waiting_paid", "simulat
 _EVIDENCE_DAYS = 90
 _LEAST_DAYS = 14
 _FIRST_DAYS = 7  # before that a forecast knows no day like the next one
-_LEAST_SAVING = 0.005
+_SURE = 3.0  # standard errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,32 +123,54 @@ def _while_it_pays(policy: Callable[[Scene], Outcome]) -> Callable[[Scene], Outc
     """A policy that holds a machine only while waiting for cleaner slots has paid.
 
     What idling costs is certain, what it gains is not, and among many forecasts the best one flatters: so a
-    job waits if those of the last 90 days have saved half a per cent by it; two weeks of them must be known.
+    job waits only for an expected gain of 2 %, and if those of the last 90 days that did so have saved by it
+    beyond doubt (`_has_paid`). Why these numbers: decision record 0017.
     """
 
     def scored(scene: Scene) -> Outcome:
         if scene.scenario.idle_ratio <= 0:
             return policy(scene)
-        longer, more = scene.earlier(_EVIDENCE_DAYS)
+        longer, more = _held(scene).earlier(_EVIDENCE_DAYS)
         emitted, delay = policy(longer)
         base = longer.costs(longer.came())[:, 0]
-        has_paid = _has_paid(base * (1 - _LEAST_SAVING) - emitted, longer)
+        known = np.maximum(np.arange(longer.starts) - longer.slack - longer.length + 1, 0)
+        has_paid = _has_paid(base - emitted, scene.track.per_day)[known]
         return np.where(has_paid, emitted, base)[more:], np.where(has_paid, delay, 0)[more:]
 
     return scored
 
 
-def _has_paid(gain: NDArray[np.float64], scene: Scene) -> NDArray[np.bool_]:
-    """For each submission whether those before it, as far as their end is known, have gained in sum."""
-    per_day = scene.track.per_day
+def _held(scene: Scene) -> Scene:
+    return replace(scene, scenario=replace(scene.scenario, terms=scene.scenario.terms.held()))
+
+
+def _has_paid(gain: NDArray[np.float64], per_day: int) -> NDArray[np.bool_]:
+    """Element n: whether the first n submissions show that waiting saves.
+
+    The mean gain of a day, over the 90 days before n, is above three of its standard errors; two weeks of
+    days must be known. Submissions of one day share their weather, so days are counted and not submissions.
+    """
     total = np.concatenate([[0.0], np.cumsum(gain)])
-    end = np.maximum(np.arange(len(gain)) - scene.slack - scene.length + 1, 0)
-    first = np.maximum(end - _EVIDENCE_DAYS * per_day, 0)
-    return np.asarray((total[end] > total[first]) & (end - first >= _LEAST_DAYS * per_day))
+    daily = total[per_day:] - total[:-per_day]
+    blocks = np.concatenate([daily, np.zeros(-len(daily) % per_day)]).reshape(-1, per_day)
+    sums, squares = (_last(values, _EVIDENCE_DAYS).ravel()[: len(daily)] for values in (blocks, blocks**2))
+    days = np.minimum(np.arange(len(daily)) // per_day + 1, _EVIDENCE_DAYS)
+    spread = np.maximum(squares - sums**2 / days, 0.0) * days / np.maximum(days - 1, 1)  # days² * se²
+    is_sure = (sums > _SURE * np.sqrt(spread)) & (days >= _LEAST_DAYS)
+    return np.concatenate([np.zeros(per_day, dtype=bool), is_sure])
 
 
-def has_waiting_paid(track: Track, job: Job, *, pauses: bool = False) -> bool | None:
-    """Whether jobs of the past that waited on a held machine like this one have saved half a per cent by it.
+def _last(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Sums over each row and those before it, so many at most."""
+    total = np.cumsum(values, axis=0)
+    total[count:] = total[count:] - total[:-count]
+    return total
+
+
+def has_waiting_paid(
+    track: Track, job: Job, *, terms: Terms | None = None, pauses: bool = False
+) -> bool | None:
+    """Whether jobs of the past that waited on a held machine like this one have saved by it beyond doubt.
 
     The rule of `simulate` for one job: from the track's second week on, forecast from what was known then.
     None where fewer than two weeks of such jobs are known to the end.
@@ -156,7 +179,7 @@ def has_waiting_paid(track: Track, job: Job, *, pauses: bool = False) -> bool | 
     first = _FIRST_DAYS * track.per_day
     scene = Scene(
         track=track,
-        scenario=Scenario(idle_ratio=job.idle_ratio),
+        scenario=Scenario(idle_ratio=job.idle_ratio, terms=(terms or Terms()).held()),
         first=first,
         starts=len(track.values) - first - slack - length + 1,
         length=length,
@@ -168,7 +191,7 @@ def has_waiting_paid(track: Track, job: Job, *, pauses: bool = False) -> bool | 
         return None
     emitted, _ = _interruptible(scene) if pauses else _best_window(scene)
     base = scene.costs(scene.came())[:, 0]
-    return bool((base * (1 - _LEAST_SAVING) - emitted).sum() > 0)
+    return bool(_has_paid(base - emitted, track.per_day)[-1])
 
 
 def _window(scene: Scene, forecaster: str) -> Outcome:

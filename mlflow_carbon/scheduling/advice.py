@@ -78,7 +78,7 @@ def advise(order: Order, look: Look, now_s: float, *, again: bool = False) -> Ad
     here = _seen(order, order.settings, look, now_s)
     there = {place: _seen(order, elsewhere(order, place), look, now_s) for place in order.places}
     job = order.job_at(here.found.forecast.start_s)
-    terms = order.terms.again() if again else order.terms
+    terms = order.terms.again() if again else order.terms.held() if job.idle_w > 0 else order.terms
     case = Case(
         forecast=here.found.forecast,
         job=job,
@@ -158,9 +158,10 @@ def _why_not_held(order: Order, job: Job, found: Prospects) -> str:
     from mlflow_carbon.core.paths import Track
     from mlflow_carbon.core.simulate import has_waiting_paid
 
-    has_paid = has_waiting_paid(Track.of(found.history), job, pauses=order.policy in _PAUSING)
+    track, pauses = Track.of(found.history), order.policy in _PAUSING
+    has_paid = has_waiting_paid(track, job, terms=order.terms, pauses=pauses)
     if has_paid is False:
-        return "holding the machine has not paid: such waits of the last weeks saved less than they idled"
+        return "holding the machine has not paid: such waits have not surely saved more than they idled"
     return ""
 
 

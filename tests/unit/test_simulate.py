@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mlflow_carbon.core.history import Archive, PublishedForecast
 from mlflow_carbon.core.paths import Track
-from mlflow_carbon.core.plans import Terms
+from mlflow_carbon.core.plans import Job, Terms
 from mlflow_carbon.core.scene import scene_of
-from mlflow_carbon.core.simulate import SCORED, Scenario, delays, simulate
+from mlflow_carbon.core.simulate import SCORED, Scenario, _has_paid, delays, has_waiting_paid, simulate
 from mlflow_carbon.core.windows import is_due, pausing_costs, runs_now, start_costs
 from tests.grids import START_S, wave
 
@@ -133,6 +133,53 @@ def test_a_machine_is_held_only_where_waiting_has_paid() -> None:
     unknown = 14 * 24 + scene.slack + scene.length - 1
     assert (delay[:unknown] == 0).all()
     assert delay[unknown:].max() > 6
+
+
+@given(st.lists(st.floats(-2, 4), min_size=15, max_size=120), st.integers(0, 3))
+def test_waiting_has_paid_where_the_mean_of_the_days_is_above_three_of_its_errors(days, more) -> None:
+    """Two submissions a day, the newest 90 days, and an unfinished one: against the textbook formula."""
+    gain = np.concatenate([np.zeros(more), np.repeat(days, 2) / 2])
+    last = np.array(days[-90:])
+    error = last.std(ddof=1) / np.sqrt(len(last))
+    if abs(last.mean() - 3 * error) < 1e-6 or (more and len(days) < 90):
+        return
+    assert _has_paid(gain, 2)[-1] == (last.mean() > 3 * error)
+
+
+def test_two_weeks_must_be_known_before_waiting_has_paid() -> None:
+    """A gain that never fails counts from the end of the fourteenth day on; none at all never does."""
+    assert _has_paid(np.ones(15 * 24), 24).tolist() == [n >= 14 * 24 for n in range(15 * 24 + 1)]
+    assert not _has_paid(np.zeros(15 * 24), 24).any()
+
+
+def test_one_good_day_is_no_evidence() -> None:
+    """A sum that one day has made is not beyond doubt, however large."""
+    days = np.full(90, -0.1)
+    days[40] = 1000.0
+    assert not _has_paid(np.repeat(days, 24), 24)[-1]
+
+
+def test_the_rule_for_one_job_is_that_of_the_simulation() -> None:
+    """On the same past `has_waiting_paid` says what the next submission of the simulation goes by."""
+    for idle, weather, expected in ((0.01, 0.0, True), (0.5, 60.0, False)):
+        longer, now = wave(62, weather=weather), 60 * 24 + 16  # in the dear hours of the afternoon
+        track = replace(longer, values=longer.values[:now])
+        job = Job(length_s=4 * H, max_wait_s=8 * H, power_w=100.0, idle_w=100.0 * idle)
+        scenario = Scenario(hours=(4,), slack_h=8, idle_ratio=idle)
+        whole = replace(longer, values=longer.values[: now + 12])  # the next job can end by then
+        scene = replace(scene_of(whole, scenario, 4, {}), first=7 * 24, starts=now - 7 * 24 + 1)
+        _, delay = SCORED["window"](scene)
+        paid = has_waiting_paid(track, job, terms=scenario.terms)
+        assert paid is expected
+        assert (delay[-1] > 0) == expected
+
+
+def test_a_machine_is_not_held_for_less_than_two_per_cent() -> None:
+    """A grid that swings by a quarter of a per cent is waited for where the machine is given back, and not where it is held."""
+    flat = replace(wave(60, weather=0), values=250 + wave(60, weather=0).values / 100)
+    for idle, waits in ((0.0, True), (1e-6, False)):
+        scene = scene_of(flat, Scenario(hours=(4,), idle_ratio=idle), 4, {})
+        assert (SCORED["window"](scene)[1].max() > 0) == waits
 
 
 def test_a_minimum_gain_starts_flat_days_at_once() -> None:
