@@ -158,7 +158,8 @@ def _why_not_held(order: Order, job: Job, found: Prospects) -> str:
     from mlflow_carbon.core.paths import Track
     from mlflow_carbon.core.simulate import has_waiting_paid
 
-    has_paid = has_waiting_paid(Track.of(found.history), job, pauses=order.policy in _PAUSING)
+    whole = job.spread(found.history.step_s)
+    has_paid = has_waiting_paid(Track.of(found.history), whole, pauses=order.policy in _PAUSING)
     if has_paid is False:
         return "holding the machine has not paid: such waits of the last weeks saved less than they idled"
     return ""
