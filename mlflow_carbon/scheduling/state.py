@@ -46,6 +46,7 @@ class State:
         baseline_gco2e_per_kwh: Intensity at home when it was submitted; None before the first plan.
         source: Of the forecast.
         zone: Where it is to run.
+        backend: What runs it, from the moment before the training is started.
         pid: Process that wrote this.
         host: Machine of that process.
         plans: Every plan that differed from the one before.
@@ -66,6 +67,7 @@ class State:
     baseline_gco2e_per_kwh: float | None = None
     source: str = ""
     zone: str = ""
+    backend: str = "local"
     plans: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -132,7 +132,7 @@ class Submission:
         target = self._config.target(zone)
         given = self._given(zone)
         began_s, started_s = world.clock.monotonic_s(), world.clock.wall_s()
-        self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone))
+        self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone, backend=target.backend))
         child: Child | None = None
         try:
             self._board.status("RUNNING")

@@ -251,12 +251,12 @@ def test_a_server_that_is_away_at_a_restart_says_so(tmp_path):
     assert len(saved(tmp_path)) == 1
 
 
-def died_while_training(folder, **changes: Any) -> Stage:
+def died_while_training(folder, config: dict[str, Any] | None = None, **changes: Any) -> Stage:
     """A launcher was killed half an hour after the training had begun."""
     on = stage(GB=CLEAN_AT_3)
     on.project.raises = SystemExit
     with pytest.raises(SystemExit):
-        go(on, folder)
+        go(on, folder, config)
     (state,) = saved(folder)
     assert state["phase"] == RUNNING
     on.project.runs["run1"] = replace(on.project.runs["run1"], **changes)
@@ -300,11 +300,24 @@ def test_a_training_that_failed_alone_is_a_new_submission(tmp_path):
     assert plan_of(on.project.runs["run2"])["submitted_utc"] != "2026-03-02T12:10:00Z"
 
 
-def test_a_training_on_another_machine_may_still_run(tmp_path):
+@pytest.mark.parametrize("status", ["RUNNING", "SCHEDULED"])
+def test_a_training_on_another_machine_may_still_run(tmp_path, status):
     """Of processes elsewhere nothing can be seen: it is refused rather than run twice."""
-    on = died_while_training(tmp_path, status="RUNNING")
+    on = died_while_training(tmp_path, status=status)
     with pytest.raises(SubmissionError, match="another machine"):
         go(on, tmp_path, host="elsewhere")
+
+
+def test_a_training_on_a_cluster_may_still_run(tmp_path):
+    """Its launcher died here, but what it had launched has no process here: it is refused too."""
+    config = {**CONFIG, "backend": "kubernetes"}
+    on = died_while_training(tmp_path, config, status="RUNNING")
+    with pytest.raises(SubmissionError, match="'kubernetes' and may still train there"):
+        go(on, tmp_path, config)
+    assert (len(on.project.launched), len(saved(tmp_path))) == (1, 1)
+    on.project.runs["run1"].status = "KILLED"
+    go(on, tmp_path, config)
+    assert len(on.project.launched) == 2
 
 
 def test_a_second_submission_of_the_same_is_one_of_its_own(tmp_path):
