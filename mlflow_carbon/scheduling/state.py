@@ -179,6 +179,8 @@ def _is_usable(name: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(plan, dict) for plan in value)
     if name == "phase":
         return value in {WAITING, RUNNING}
+    if name == "max_wait_s":
+        return _is_number(value) and value >= 0
     if name == "pid" or name.endswith(("_s", "_kwh")):
         is_optional = name in {"finish_by_s", "started_s", "start_s", "baseline_gco2e_per_kwh"}
         return (value is None and is_optional) or _is_number(value)

@@ -102,6 +102,7 @@ BAD: tuple[tuple[str, str], ...] = (
     ("[1]", "expected schema 1, got 'list'"),
     ('{"schema": 2}', "expected schema 1, got 2"),
     ('{"schema": 1}', "expected the fields"),
+    ('{"schema": 1, "run_id": "r"}', "cannot be used"),
     ("\x00\xff", "cannot be used"),
     ("[" * 100_000, "cannot be used"),
 )
@@ -127,6 +128,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"submitted_s": None},
     {"submitted_s": 1e300},
     {"max_wait_s": True},
+    {"max_wait_s": -3600.0},
     {"finish_by_s": []},
     {"phase": "dreaming"},
     {"phase": ["waiting"]},
