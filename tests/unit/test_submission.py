@@ -274,6 +274,15 @@ def test_a_training_that_outlived_its_launcher_is_not_repeated(tmp_path):
     assert saved(tmp_path) == []
 
 
+def test_an_outcome_that_cannot_be_told_changes_nothing(tmp_path, caplog):
+    """The grid cannot be asked after a training that outlived its launcher: it has finished, and stays so."""
+    on = died_while_training(tmp_path, status="FINISHED", ended_s=START_S + HOUR + 30.0)
+    on.grids.broken = True
+    assert go(on, tmp_path) == "run1"
+    assert "could not be logged: RuntimeError" in caplog.text
+    assert saved(tmp_path) == []
+
+
 def test_a_training_that_still_runs_is_left_alone(tmp_path):
     """The command is refused with the processes named, and makes no run."""
     on = died_while_training(tmp_path, status="RUNNING")
