@@ -92,9 +92,14 @@ def seat(folder: Path, key: str) -> Iterator[Seat]:
     try:
         yield Seat(path=path, number=number)
     finally:
-        with _one_at_a_time(folder):
-            if not path.exists():
-                path.with_suffix(".lock").unlink(missing_ok=True)
+        try:
+            with (
+                suppress(OSError),
+                _one_at_a_time(folder),
+            ):  # the folder may be gone: no concern of the training
+                if not path.exists():
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+        finally:
             os.close(lock)
 
 
@@ -150,9 +155,10 @@ class Seat:
             raise
 
     def clear(self) -> None:
-        """Leave nothing behind: the submission is over."""
+        """Leave nothing behind: the submission is over, and what the disk says now does not change how."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def _checked(content: Any) -> State:

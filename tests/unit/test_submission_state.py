@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -169,3 +170,12 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
         nowhere.save(KEPT)
         assert nowhere.load() == (None, "")
         nowhere.clear()
+
+
+def test_a_folder_that_goes_away_meanwhile_is_no_error(tmp_path):
+    """Somebody cleans up while a training runs: it ends as it ends."""
+    with seat(tmp_path / "plans", "k") as mine:
+        mine.save(KEPT)
+        shutil.rmtree(tmp_path / "plans")
+        mine.clear()
+    assert not (tmp_path / "plans").exists()
