@@ -144,7 +144,7 @@ class MlflowProject:
             yield around
         finally:
             if session is not None:
-                around.footprint = end_block(session, "FINISHED")
+                around.footprint = _ended(session)
 
     def publish(self, run_id: str, footprint: RunFootprint) -> None:
         """Store figures of a run that has none of its own."""
@@ -219,6 +219,15 @@ def _began(run_id: str, given: Mapping[str, str]) -> Session | None:
         return begin_block(resolved(cast("Overrides", dict(given))), run_id)
     except Exception:
         _logger.warning("the run is not measured from outside", exc_info=True)
+        return None
+
+
+def _ended(session: Session) -> RunFootprint | None:
+    """The figures of a block, if there are any."""
+    try:
+        return end_block(session, "FINISHED")
+    except Exception:
+        _logger.warning("the figures from outside are lost", exc_info=True)
         return None
 
 

@@ -153,6 +153,19 @@ def test_the_machine_is_measured_around_the_child_only_where_it_runs_here(folder
     assert around.footprint is None
 
 
+def test_figures_that_are_lost_do_not_fail_the_run(folder, monkeypatch):
+    """A fault in measuring comes out as no figures, not as an error of the training."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no figures")
+
+    monkeypatch.setattr("mlflow_carbon.project.end_block", broken)
+    made = project(folder)
+    with made.measure(made.create(), Target(), {"zone": "GB", "grid": "annual"}) as around:
+        pass
+    assert around.footprint is None
+
+
 def test_figures_from_outside_are_stored_with_their_finding(folder):
     """Summary, labels and document, and who measured."""
     made = project(folder)
