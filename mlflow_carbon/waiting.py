@@ -78,7 +78,8 @@ class Wait:
             replace(self.order, job=job),
             look or _system_look(),
             started_s=self.started_s,
-            ended_s=SystemClock().wall_s() if ended_s is None else ended_s,
+            # A clock that was set back meanwhile is no reason to fail after a training.
+            ended_s=max(SystemClock().wall_s(), self.started_s + 1e-3) if ended_s is None else ended_s,
             energy_kwh=energy_kwh,
         )
 
