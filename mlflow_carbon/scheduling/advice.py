@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_carbon import grid
+from mlflow_carbon import assembly, grid
 from mlflow_carbon.core.plans import start_now
 from mlflow_carbon.core.policies import Case, Region, plan
 from mlflow_carbon.core.prospects import PAST_S, prospects
@@ -169,7 +169,7 @@ def system_look(access: grid.Access) -> Look:
     """The grid as services, files and tables tell it."""
 
     def look(given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
-        zone = grid.zones.resolve(given, env=os.environ)
+        zone = grid.zones.resolve(given, env=os.environ, region=assembly.region(given))
         provider, _ = grid.provider_of(given, zone, access)
         reach_s = provider.history_s if provider is not None else PAST_S
         window = grid.Window(start_s=max(start_s, now_s - reach_s), end_s=end_s)
