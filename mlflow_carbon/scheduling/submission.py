@@ -16,6 +16,7 @@ from mlflow_carbon.scheduling.board import Board
 from mlflow_carbon.scheduling.endings import Terminated
 from mlflow_carbon.scheduling.state import RUNNING, WAITING
 from mlflow_carbon.scheduling.wait import wait
+from mlflow_carbon.store import first_line
 
 if TYPE_CHECKING:
     from mlflow_carbon.core.footprint import RunFootprint
@@ -149,12 +150,13 @@ class Submission:
             self._end("KILLED", f"{how} while training", is_over=is_over)
             raise
         except Exception as error:
-            is_told = self._end("FAILED", f"could not be started: {type(error).__name__}: {error}")
+            why = first_line(error)  # an address of git may hold a password
+            how = "could not run it" if child is None else "lost sight of it, and it may still train"
+            is_told = self._end("FAILED", f"backend {target.backend!r} {how}: {why}")
             if not is_told and child is None:  # nothing has run, and the run waits as before
                 self._keep(replace(self.state, phase=WAITING, started_s=None))
             raise SubmissionError(
-                f"run {self.state.run_id}: backend {target.backend!r} could not run it: "
-                f"{type(error).__name__}: {error}"
+                f"run {self.state.run_id}: backend {target.backend!r} {how}: {why}"
             ) from error
         return Ran(
             child=child,

@@ -219,6 +219,26 @@ def test_a_backend_that_cannot_start_leaves_no_run_running(tmp_path):
     assert saved(tmp_path) == []
 
 
+def test_what_a_backend_says_is_told_without_passwords(tmp_path):
+    """Addresses of git may hold one: neither tag, screen nor error repeats it."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.refuses = OSError("cannot fetch https://me:hush@example.org/p.git")
+    with pytest.raises(SubmissionError) as raised:
+        go(on, tmp_path)
+    said = str(raised.value) + on.project.runs["run1"].tags["carbon.plan.outcome"] + on.screen.getvalue()
+    assert "cannot fetch https://example.org/p.git" in said
+    assert "hush" not in said
+
+
+def test_a_training_that_is_lost_sight_of_is_not_said_to_have_never_begun(tmp_path):
+    """Whoever asks a cluster how it stands may lose the line; what runs there goes on."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.raises = ConnectionError
+    with pytest.raises(SubmissionError, match="lost sight of it, and it may still train: ConnectionError"):
+        go(on, tmp_path)
+    assert "may still train" in on.project.runs["run1"].tags["carbon.plan.outcome"]
+
+
 def test_what_cannot_be_planned_is_a_failed_run(tmp_path):
     """Nothing is waited for and nothing stays SCHEDULED."""
     on = stage(GB=CLEAN_AT_3)
