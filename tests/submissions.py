@@ -62,6 +62,7 @@ class Grids:
         self.clock = clock
         self.zones = zones
         self.broken = False
+        self.note = ""
 
     def __call__(self, given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
         if self.broken:
@@ -78,7 +79,7 @@ class Grids:
             )
             for i, value in enumerate(values)
         ]
-        return replace(intensity(300, slots), zone=given.zone or "GB")
+        return replace(intensity(300, slots), zone=given.zone or "GB", note=self.note)
 
 
 @dataclass

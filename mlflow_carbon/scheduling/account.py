@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from mlflow_carbon.scheduling.advice import Advice
     from mlflow_carbon.scheduling.order import Order
 
-__all__ = ["ATTRIBUTION", "Came", "came_document", "plan_document", "plan_row", "plan_tags", "span", "utc"]
+__all__ = [
+    "ATTRIBUTION",
+    "Came",
+    "came_document",
+    "plan_document",
+    "plan_row",
+    "plan_tags",
+    "span",
+    "utc",
+    "why_static",
+]
 
 PLAN_SCHEMA = "1"
 ATTRIBUTION = (
@@ -47,7 +57,7 @@ def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
         "end_utc": utc(start_s + length_s),
         "is_now": plan.is_now,
         "zone": plan.zone,
-        "reason": plan.reason,
+        "reason": "; ".join((plan.reason, *why_static(advice))),
         "source": plan.source,
         "saving_ratio": plan.saving_ratio,
         "saving_low_ratio": plan.saving_low_ratio,
@@ -57,6 +67,11 @@ def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
         "target_gco2e_per_kwh": advice.target_gco2e_per_kwh,
         "notes": list(advice.notes),
     }
+
+
+def why_static(advice: Advice) -> tuple[str, ...]:
+    """Why there are no live figures to plan with, such as a missing token; nothing where there are."""
+    return advice.notes if advice.forecast.kind == "static" else ()
 
 
 def plan_tags(row: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import SubmissionError
-from mlflow_carbon.scheduling.account import plan_row, plan_tags, span
+from mlflow_carbon.scheduling.account import plan_row, plan_tags, span, why_static
 from mlflow_carbon.scheduling.advice import elsewhere
 from mlflow_carbon.scheduling.board import Board
 from mlflow_carbon.scheduling.endings import Terminated
@@ -138,7 +138,8 @@ class Submission:
         try:
             self._board.status("RUNNING")
             self._board.settle()
-            world.display.line(f"starting after {span(waited.wait_s)}: {waited.reason}")
+            why = "; ".join((waited.reason, *why_static(waited.last)))
+            world.display.line(f"starting after {span(waited.wait_s)}: {why}")
             with world.project.measure(self.state.run_id, target, given) as measured:
                 child = world.project.launch(self.state.run_id, target, given)
                 succeeded = child.wait()

@@ -442,11 +442,13 @@ def test_a_wait_that_did_harm_is_told_as_it_is(tmp_path):
 def test_nothing_is_claimed_where_the_grid_says_nothing(tmp_path):
     """An annual figure: it starts at once, with the reason, and no saving is logged, not even zero."""
     on = stage()
+    on.grids.note = "a token is needed"
     go(on, tmp_path)
     run = on.project.runs["run1"]
     assert run.metrics.keys() == {"carbon/wait_s", "carbon/intensity_training_gco2e_per_kwh"}
     assert run.metrics["carbon/wait_s"] == 0
-    assert "does not say when to start" in run.tags["carbon.plan.reason"]
+    for said in (run.tags["carbon.plan.reason"], on.screen.getvalue()):
+        assert "does not say when to start; a token is needed" in said
 
 
 def test_a_deadline_in_the_past_starts_at_once_and_says_so(tmp_path):
