@@ -192,7 +192,9 @@ def _static_advice(home: Region, allowed: list[Region], job: Job) -> str:
 def _moved(case: Case, place: Region, stay: Plan) -> Plan:
     """The plan at another place, compared with starting now at home."""
     forecast = place.forecast or case.forecast
-    there = plan(replace(case, forecast=forecast))
+    later_s = forecast.start_s - case.forecast.start_s  # slots there may be of another length
+    job = replace(case.job, max_wait_s=max(0.0, case.job.max_wait_s - later_s))
+    there = plan(replace(case, forecast=forecast, job=job))
     carried = place.transfer_kwh * case.forecast.values[0]
     planned = there.planned_gco2e + carried
     slots = [

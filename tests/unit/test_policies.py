@@ -120,6 +120,17 @@ def test_resuming_counts_in_full_beside_slots_that_are_not_filled() -> None:
     assert made.planned_gco2e == pytest.approx(160)
 
 
+def test_the_wait_ends_elsewhere_when_it_ends_at_home() -> None:
+    """A slot of half an hour there has begun half an hour after the hour of home: an hour's wait is half of it."""
+    there = replace(forecast(100, 90, 10, 10, 10), start_s=START_S + H // 2, step_s=H // 2)
+    home = Region(zone="HOME", annual_gco2e_per_kwh=300)
+    away = Region(zone="AWAY", annual_gco2e_per_kwh=100, forecast=there)
+    made = plan(
+        Case(forecast=forecast(300, 300, 300), job=job(0.5, wait_h=1), home=home, regions=(away,)), "region"
+    )
+    assert (made.zone, made.start_s) == ("AWAY", START_S + H)
+
+
 def cost(values, running, idle, resume) -> float:
     """Cost of running exactly these slots, written out."""
     total = 0.0
