@@ -68,7 +68,7 @@ class Wait:
         """What the wait was worth, by the intensities that came; asks the grid once more.
 
         Args:
-            energy_kwh: Energy of the training.
+            energy_kwh: Energy of the training, times the PUE for figures of the whole facility.
             idle_w: Power of the machine while it waited; None takes what was given before.
             ended_s: When it ended; None for now.
             look: How the grid is asked; None asks it as the settings say.

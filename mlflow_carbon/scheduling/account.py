@@ -127,9 +127,10 @@ class Came:
 
     def tag(self) -> str:
         """How sure the outcome is."""
+        signal = "" if self.saving.signal == "average" else f" ({self.saving.signal})"
         if self.is_final:
-            return "final: actual intensities"
-        return f"not final: weakest intensity is {self.saving.kind}"
+            return f"final: actual intensities{signal}"
+        return f"not final: weakest intensity is {self.saving.kind}{signal}"
 
     def lines(self, expected: Mapping[str, Any] | None) -> list[str]:
         """For the terminal: what was expected, what came, what was possible."""

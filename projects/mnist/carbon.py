@@ -75,7 +75,8 @@ def outcome(waited: Wait | None, footprint: RunFootprint | None) -> tuple[dict[s
     if waited is None or footprint is None or not footprint.energy_kwh or not footprint.power_mean_w:
         return {}, {}
     idle_w = footprint.power_mean_w * waited.order.job.idle_ratio
-    saved = waited.saved(footprint.energy_kwh, idle_w=idle_w)
+    pue = footprint.pue_ratio or 1.0
+    saved = waited.saved(footprint.energy_kwh * pue, idle_w=idle_w * pue)
     is_final = saved.kind == "actual"
     tags = {
         "carbon.plan.outcome": "final: actual intensities"

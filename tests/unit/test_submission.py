@@ -69,6 +69,24 @@ def test_it_waits_trains_and_says_what_came(tmp_path):
     assert saved(tmp_path) == []
 
 
+def test_the_facility_counts_in_what_came(tmp_path):
+    """2 kWh at a PUE of 1.5 and 300 g are 900 g, as the run's own emissions say."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.own_kwh, on.project.own_pue = 2.0, 1.5
+    go(on, tmp_path)
+    outcome = plan_of(on.project.runs["run1"])["outcome"]
+    assert outcome["now_gco2e"] == pytest.approx(900)
+    assert outcome["energy_kwh"] == 2.0
+
+
+def test_a_marginal_outcome_says_so(tmp_path):
+    """Its intensities are no averages, and no emissions of the run."""
+    on = stage(GB=CLEAN_AT_3)
+    on.grids.signal = "marginal"
+    go(on, tmp_path)
+    assert on.project.runs["run1"].tags["carbon.plan.outcome"].endswith("forecast (marginal)")
+
+
 def test_the_tags_tell_the_plan_while_it_waits(tmp_path):
     """Policy, times, expected saving with its range, reason, source and zone; the state is on disk by then."""
     on = stage(GB=CLEAN_AT_3)
