@@ -98,12 +98,15 @@ class Came:
         wait_s: From the submission to the start.
         energy_kwh: What the run used; None where nobody knows, then `saving` holds for its ratios only.
         energy_from: Who says so.
+        moved_to: Zone that it was moved to: both times are compared there, and the move itself is not; empty
+            if it ran at home.
     """
 
     saving: Saving
     wait_s: float
     energy_kwh: float | None
     energy_from: str
+    moved_to: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -138,9 +141,10 @@ class Came:
         if saving.kind == "static":
             return [f"{saving.provider} does not say when it is cleaner: nothing to compare with"]
         grams = f" ({saving.saving_gco2e:+.3g} gCO2e)" if self.energy_kwh is not None else ""
+        there = f" in {self.moved_to} (the move itself is not compared)" if self.moved_to else ""
         lines = [
             (
-                f"saved {saving.saving_ratio:.1%}{grams} against starting at once, "
+                f"saved {saving.saving_ratio:.1%}{grams} against starting at once{there}, "
                 f"{saving.saving_oracle_ratio:.1%} at the best time there was"
             ),
             (
@@ -173,6 +177,7 @@ def came_document(came: Came) -> dict[str, Any]:
         "energy_kwh": came.energy_kwh,
         "energy_from": came.energy_from,
         "is_final": came.is_final,
+        "moved_to": came.moved_to,
         "meaning": ATTRIBUTION,
     }
 

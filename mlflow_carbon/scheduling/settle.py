@@ -85,6 +85,7 @@ def _came(over: Over, config: PlanConfig, world: World) -> Came:
         wait_s=max(0.0, over.started_s - over.order.submitted_s),
         energy_kwh=energy_kwh,
         energy_from=source,
+        moved_to=place.zone if place is not None else "",
     )
 
 

@@ -395,6 +395,8 @@ def test_a_clean_region_runs_it_with_its_backend_and_zone(tmp_path):
     outcome = plan_of(run)["outcome"]
     assert outcome["energy_kwh"] is None
     assert "it ran elsewhere" in outcome["energy_from"]
+    assert outcome["moved_to"] == "DE"
+    assert "against starting at once in DE (the move itself is not compared)" in on.screen.getvalue()
     assert not [key for key in outcome if key.endswith("_gco2e")]
 
 
