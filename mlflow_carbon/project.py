@@ -131,7 +131,9 @@ class MlflowProject:
         return _Child(submitted, self.trainers)
 
     def trainers(self, run_id: str) -> list[int]:
-        """Processes of this user on this machine that were started for a run."""
+        """Processes of this user on this machine that were started for a run; none for no run."""
+        if not run_id:  # else those whose variable is empty, which are anybody's
+            return []
         found = psutil.process_iter(["pid", "environ"])
         return [p.pid for p in found if (p.info["environ"] or {}).get(MLFLOW_RUN_ID.name) == run_id]
 

@@ -138,6 +138,14 @@ def test_processes_of_a_run_are_found_and_ended(folder, tmp_path):
     assert made.trainers(run_id) == []
 
 
+def test_no_run_has_no_processes(folder):
+    """A backend may name no run: what has an empty variable is left alone."""
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "MLFLOW_RUN_ID": ""}) as bystander:
+        found = project(folder).trainers("")
+        bystander.kill()
+    assert found == []
+
+
 def test_the_machine_is_measured_around_the_child_only_where_it_runs_here(folder):
     """A block about the run, which the run's own process does not take for its own measuring."""
     made = project(folder)
