@@ -66,10 +66,10 @@ index that the launcher gives, from 0, else a hashed name of the host. Why:
 _PLANNED_HEAD = """\
 ## Planned runs
 
-Of a run that waited for a cleaner grid through the [project backend](../how-to/run-when-clean.md). A plan's
-saving comes from a forecast; the metrics come from the intensities of the time after it, and
-`carbon.plan.outcome` says how final these are. Where the grid has only an annual figure, nothing but the wait
-and that figure is logged. Plans, forecast and outcome are in `carbon/plan.json`. Why:
+Of a run that waited through the [project backend](../how-to/run-when-clean.md). A plan's saving comes from a
+forecast, the metrics from intensities of the time after it; `carbon.plan.outcome` says how final these are.
+By an annual figure nothing but that and the wait is logged. `carbon/plan.json` has it all. The trainer logs
+the same without that file; its first two intensities are those of its wait's first and last slot. Why:
 [decision 0022](../decisions/0022-project-backend.md).
 """
 

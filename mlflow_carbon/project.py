@@ -131,7 +131,9 @@ class MlflowProject:
         return _Child(submitted, self.trainers)
 
     def trainers(self, run_id: str) -> list[int]:
-        """Processes of this user on this machine that were started for a run."""
+        """Processes of this user on this machine that were started for a run; none for no run."""
+        if not run_id:  # else those whose variable is empty, which are anybody's
+            return []
         found = psutil.process_iter(["pid", "environ"])
         return [p.pid for p in found if (p.info["environ"] or {}).get(MLFLOW_RUN_ID.name) == run_id]
 
@@ -144,7 +146,7 @@ class MlflowProject:
             yield around
         finally:
             if session is not None:
-                around.footprint = end_block(session, "FINISHED")
+                around.footprint = _ended(session)
 
     def publish(self, run_id: str, footprint: RunFootprint) -> None:
         """Store figures of a run that has none of its own."""
@@ -219,6 +221,15 @@ def _began(run_id: str, given: Mapping[str, str]) -> Session | None:
         return begin_block(resolved(cast("Overrides", dict(given))), run_id)
     except Exception:
         _logger.warning("the run is not measured from outside", exc_info=True)
+        return None
+
+
+def _ended(session: Session) -> RunFootprint | None:
+    """The figures of a block, if there are any."""
+    try:
+        return end_block(session, "FINISHED")
+    except Exception:
+        _logger.warning("the figures from outside are lost", exc_info=True)
         return None
 
 

@@ -68,7 +68,7 @@ class Wait:
         """What the wait was worth, by the intensities that came; asks the grid once more.
 
         Args:
-            energy_kwh: Energy of the training.
+            energy_kwh: Energy of the training, times the PUE for figures of the whole facility.
             idle_w: Power of the machine while it waited; None takes what was given before.
             ended_s: When it ended; None for now.
             look: How the grid is asked; None asks it as the settings say.
@@ -78,7 +78,8 @@ class Wait:
             replace(self.order, job=job),
             look or _system_look(),
             started_s=self.started_s,
-            ended_s=SystemClock().wall_s() if ended_s is None else ended_s,
+            # A clock that was set back meanwhile is no reason to fail after a training.
+            ended_s=max(SystemClock().wall_s(), self.started_s + 1e-3) if ended_s is None else ended_s,
             energy_kwh=energy_kwh,
         )
 

@@ -62,6 +62,8 @@ class Grids:
         self.clock = clock
         self.zones = zones
         self.broken = False
+        self.note = ""
+        self.signal = "average"
 
     def __call__(self, given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
         if self.broken:
@@ -78,7 +80,8 @@ class Grids:
             )
             for i, value in enumerate(values)
         ]
-        return replace(intensity(300, slots), zone=given.zone or "GB")
+        found = replace(intensity(300, slots), zone=given.zone or "GB", note=self.note)
+        return replace(found, signal=self.signal)
 
 
 @dataclass
@@ -178,6 +181,7 @@ class Project:
     living: list[int] = field(default_factory=list)
     footprint: RunFootprint | None = None
     own_kwh: float | None = None
+    own_pue: float = 1.0
     published: list[str] = field(default_factory=list)
 
     def pin(self, version: str) -> None:
@@ -196,7 +200,10 @@ class Project:
         if self.refuses is not None:
             raise self.refuses
         if self.own_kwh is not None:
-            self.runs[run_id].metrics["carbon/energy_kwh"] = self.own_kwh
+            self.runs[run_id].metrics |= {
+                "carbon/energy_kwh": self.own_kwh,
+                "carbon/pue_ratio": self.own_pue,
+            }
         child = Child(self.child_run_id or run_id, self.clock, self.succeeds, self.raises)
         self.children.append(child)
         return child

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "order_of"]
 
 _MAX_H = 168.0
+_MAX_GCO2E_PER_KWH = 5000.0  # as in the configuration of the backend
 _FORMATS = ("text", "json", "k8s-job", "cronjob", "slurm", "github")
 _POLICIES = ("window", "interruptible", "region", "threshold", "percentile", "now")
 _EPILOG = (
@@ -178,7 +179,9 @@ def order_of(options: argparse.Namespace, now_s: float) -> Order:
             min_gain_ratio=_within(
                 "--min-gain", 0.03 if options.min_gain is None else options.min_gain, 0, 0.99
             ),
-            threshold_gco2e_per_kwh=options.threshold,
+            threshold_gco2e_per_kwh=None
+            if options.threshold is None
+            else _within("--threshold", options.threshold, 0, _MAX_GCO2E_PER_KWH),
         ),
         places=_places(options.regions, policy),
     )
@@ -222,7 +225,10 @@ def _within(name: str, value: float, low: float, high: float) -> float:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected hours like 4 or 1,4,12, got {text!r}") from None
 
 
 def _time(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,8 @@ def _check(options: argparse.Namespace, policies: Sequence[str], known: Sequence
         raise SettingsError(f"--slack: expected 0 to {_LONGEST_H} h, got {options.slack:g}")
     if not 0 <= (options.idle or 0) <= 1:
         raise SettingsError(f"--idle: expected a share of the job's power, 0 to 1, got {options.idle:g}")
+    if not 0 <= (options.threshold or 0) < math.inf:
+        raise SettingsError(f"--threshold: expected 0 gCO2e/kWh or more, got {options.threshold:g}")
     if not 0 <= (options.min_gain or 0) < 1:
         raise SettingsError(f"--min-gain: expected a share, 0 to 1, got {options.min_gain:g}")
 

@@ -187,7 +187,8 @@ def _level_and_shape(track: Track) -> tuple[NDArray[np.float64], NDArray[np.floa
     product = np.cumsum(values[:, None] * (shapes[:, slot].T - 1.0), axis=0)
     before = np.concatenate([np.zeros((per_day, len(shapes))), product])[:count]
     norm = np.sqrt(((shapes - 1.0) ** 2).sum(axis=1))
-    best = np.argmax((product - before) / norm, axis=1)
+    # Of a day in one slot all shapes are flat, and fit alike.
+    best = np.argmax((product - before) / np.maximum(norm, 1e-9), axis=1)
     return level, shapes[best]
 
 

@@ -64,13 +64,19 @@ class Job:
         """The job with a wait that also ends it by a time; no wait at all where that is too late already."""
         return replace(self, max_wait_s=max(0.0, min(self.max_wait_s, finish_by_s - now_s - self.length_s)))
 
+    def spread(self, step_s: int) -> Job:
+        """The job over whole slots, as plans count: the same energy, so at less power where it fills none."""
+        length_s = step_s * max(1, math.ceil(self.length_s / step_s - 1e-9))
+        share = self.length_s / length_s
+        return replace(self, length_s=length_s, power_w=self.power_w * share, resume_s=self.resume_s / share)
+
     def in_slots(self, forecast: Forecast) -> tuple[int, int, str]:
         """Slots of the run, number of starts to choose from, and a note if the forecast cuts them short.
 
         Raises:
             ValueError: If the forecast does not even cover the run.
         """
-        length = max(1, math.ceil(self.length_s / forecast.step_s - 1e-9))
+        length = round(self.spread(forecast.step_s).length_s / forecast.step_s)
         wanted = math.floor(self.max_wait_s / forecast.step_s) + 1
         starts = min(wanted, len(forecast.values) - length + 1)
         if starts < 1:
@@ -181,11 +187,11 @@ def plan_of(
     than narrow. A run that starts now saves nothing and has no range.
     """
     length, _, _ = job.in_slots(forecast)
-    per_slot = j_to_kwh(job.power_w * job.length_s) / length
+    per_slot, whole = job.energy_kwh / length, job.spread(forecast.step_s)
     running = [i for first, end in segments for i in range(first, end)]
     idle = sorted(set(range(running[-1])) - set(running))
-    resumed = sum(forecast.values[first] for first, _ in segments[1:]) * job.resume_s / forecast.step_s
-    idled = job.idle_ratio * sum(forecast.values[i] for i in idle)
+    resumed = sum(forecast.values[first] for first, _ in segments[1:]) * whole.resume_s / forecast.step_s
+    idled = whole.idle_ratio * sum(forecast.values[i] for i in idle)
     planned = per_slot * (sum(forecast.values[i] for i in running) + idled + resumed)
     base = per_slot * sum(forecast.values[:length])
     is_now = running == list(range(length))

@@ -97,7 +97,8 @@ def window(case: Case) -> Plan:
     forecast, job, terms = case.forecast, case.job, case.terms
     length, starts, short = job.in_slots(forecast)
     row = np.array([forecast.values])
-    costs = start_costs(row, length=length, starts=starts, idle_ratio=job.idle_ratio)[0]
+    idle_ratio = job.spread(forecast.step_s).idle_ratio
+    costs = start_costs(row, length=length, starts=starts, idle_ratio=idle_ratio)[0]
     best = int(costs.argmin())
     gain = 1 - costs[best] / costs[0] if costs[0] > 0 else 0.0
     if best == 0 or costs[0] <= costs[best] * (1 + terms.tolerance_ratio):
@@ -114,11 +115,12 @@ def interruptible(case: Case) -> Plan:
     """The best slots between now and the latest end, with the costs of resuming, and of idling if held."""
     forecast, job, terms = case.forecast, case.job, case.terms
     length, starts, short = job.in_slots(forecast)
+    whole = job.spread(forecast.step_s)
     segments = best_slots(
         forecast.values[: starts - 1 + length],
         length=length,
-        idle_ratio=job.idle_ratio,
-        resume=job.resume_s / forecast.step_s,
+        idle_ratio=whole.idle_ratio,
+        resume=whole.resume_s / forecast.step_s,
         min_run=max(1, math.ceil(job.min_run_s / forecast.step_s)),
         min_pause=max(1, math.ceil(job.min_pause_s / forecast.step_s)),
     )
@@ -190,7 +192,9 @@ def _static_advice(home: Region, allowed: list[Region], job: Job) -> str:
 def _moved(case: Case, place: Region, stay: Plan) -> Plan:
     """The plan at another place, compared with starting now at home."""
     forecast = place.forecast or case.forecast
-    there = plan(replace(case, forecast=forecast))
+    later_s = forecast.start_s - case.forecast.start_s  # slots there may be of another length
+    job = replace(case.job, max_wait_s=max(0.0, case.job.max_wait_s - later_s))
+    there = plan(replace(case, forecast=forecast, job=job))
     carried = place.transfer_kwh * case.forecast.values[0]
     planned = there.planned_gco2e + carried
     slots = [

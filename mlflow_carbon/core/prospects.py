@@ -142,7 +142,8 @@ def _coarse(said: Given, horizon_s: float) -> Given:
     least_s = max(horizon_s / _MOST_AHEAD, min(span_s, PAST_S) / _MOST_PAST)
     if not said.step_s or said.step_s >= least_s:
         return said
-    step_s = next(s for s in range(said.step_s, DAY_S + 1, said.step_s) if DAY_S % s == 0 and s >= least_s)
+    lengths = range(said.step_s, DAY_S + 1, said.step_s)
+    step_s = next((s for s in lengths if DAY_S % s == 0 and s >= least_s), DAY_S)
     past = _means(said.past, step_s)
     ahead = {t: v for t, v in _means(said.ahead, step_s).items() if t not in past}
     return replace(said, step_s=step_s, past=past, ahead=ahead)

@@ -97,7 +97,7 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
     """Compare a run with itself at other times, its energy spread evenly over its duration.
 
     Between the edges of slots the mean over a sliding window is linear in its start, so the best start is one
-    at which the run begins or ends at an edge. That of the submission or of the run itself may be better.
+    at which the run begins or ends at an edge, or the first or the last that its wait allows.
 
     Args:
         series: Intensities from the submission to the latest start plus the duration.
@@ -106,7 +106,8 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
     """
     length_s, first_s = stay.length_s, stay.submitted_s
     edges = {t for s in series.slots for e in (s.start_s, s.end_s) for t in (e, e - length_s)}
-    starts = {t for t in edges if first_s <= t <= stay.latest_start_s} | {first_s, stay.started_s}
+    latest_s = max(stay.latest_start_s, stay.started_s)
+    starts = {t for t in (*edges, latest_s) if first_s <= t <= latest_s} | {first_s, stay.started_s}
     runs = {t: mean_intensity(series, t, t + length_s) for t in starts}
 
     def emitted(t: float) -> float:

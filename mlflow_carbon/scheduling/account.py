@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from mlflow_carbon.scheduling.advice import Advice
     from mlflow_carbon.scheduling.order import Order
 
-__all__ = ["ATTRIBUTION", "Came", "came_document", "plan_document", "plan_row", "plan_tags", "span", "utc"]
+__all__ = [
+    "ATTRIBUTION",
+    "Came",
+    "came_document",
+    "plan_document",
+    "plan_row",
+    "plan_tags",
+    "span",
+    "utc",
+    "why_static",
+]
 
 PLAN_SCHEMA = "1"
 ATTRIBUTION = (
@@ -47,7 +57,7 @@ def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
         "end_utc": utc(start_s + length_s),
         "is_now": plan.is_now,
         "zone": plan.zone,
-        "reason": plan.reason,
+        "reason": "; ".join((plan.reason, *why_static(advice))),
         "source": plan.source,
         "saving_ratio": plan.saving_ratio,
         "saving_low_ratio": plan.saving_low_ratio,
@@ -57,6 +67,11 @@ def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
         "target_gco2e_per_kwh": advice.target_gco2e_per_kwh,
         "notes": list(advice.notes),
     }
+
+
+def why_static(advice: Advice) -> tuple[str, ...]:
+    """Why there are no live figures to plan with, such as a missing token; nothing where there are."""
+    return advice.notes if advice.forecast.kind == "static" else ()
 
 
 def plan_tags(row: Mapping[str, Any]) -> dict[str, str]:
@@ -83,12 +98,15 @@ class Came:
         wait_s: From the submission to the start.
         energy_kwh: What the run used; None where nobody knows, then `saving` holds for its ratios only.
         energy_from: Who says so.
+        moved_to: Zone that it was moved to: both times are compared there, and the move itself is not; empty
+            if it ran at home.
     """
 
     saving: Saving
     wait_s: float
     energy_kwh: float | None
     energy_from: str
+    moved_to: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -112,9 +130,10 @@ class Came:
 
     def tag(self) -> str:
         """How sure the outcome is."""
+        signal = "" if self.saving.signal == "average" else f" ({self.saving.signal})"
         if self.is_final:
-            return "final: actual intensities"
-        return f"not final: weakest intensity is {self.saving.kind}"
+            return f"final: actual intensities{signal}"
+        return f"not final: weakest intensity is {self.saving.kind}{signal}"
 
     def lines(self, expected: Mapping[str, Any] | None) -> list[str]:
         """For the terminal: what was expected, what came, what was possible."""
@@ -122,9 +141,10 @@ class Came:
         if saving.kind == "static":
             return [f"{saving.provider} does not say when it is cleaner: nothing to compare with"]
         grams = f" ({saving.saving_gco2e:+.3g} gCO2e)" if self.energy_kwh is not None else ""
+        there = f" in {self.moved_to} (the move itself is not compared)" if self.moved_to else ""
         lines = [
             (
-                f"saved {saving.saving_ratio:.1%}{grams} against starting at once, "
+                f"saved {saving.saving_ratio:.1%}{grams} against starting at once{there}, "
                 f"{saving.saving_oracle_ratio:.1%} at the best time there was"
             ),
             (
@@ -157,6 +177,7 @@ def came_document(came: Came) -> dict[str, Any]:
         "energy_kwh": came.energy_kwh,
         "energy_from": came.energy_from,
         "is_final": came.is_final,
+        "moved_to": came.moved_to,
         "meaning": ATTRIBUTION,
     }
 

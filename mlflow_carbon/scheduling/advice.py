@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_carbon import grid
+from mlflow_carbon import assembly, grid
 from mlflow_carbon.core.plans import start_now
 from mlflow_carbon.core.policies import Case, Region, plan
 from mlflow_carbon.core.prospects import PAST_S, prospects
@@ -158,8 +158,8 @@ def _why_not_held(order: Order, job: Job, found: Prospects) -> str:
     from mlflow_carbon.core.paths import Track
     from mlflow_carbon.core.simulate import has_waiting_paid
 
-    track, pauses = Track.of(found.history), order.policy in _PAUSING
-    has_paid = has_waiting_paid(track, job, terms=order.terms, pauses=pauses)
+    track, whole = Track.of(found.history), job.spread(found.history.step_s)
+    has_paid = has_waiting_paid(track, whole, terms=order.terms, pauses=order.policy in _PAUSING)
     if has_paid is False:
         return "holding the machine has not paid: such waits have not surely saved more than they idled"
     return ""
@@ -169,7 +169,7 @@ def system_look(access: grid.Access) -> Look:
     """The grid as services, files and tables tell it."""
 
     def look(given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
-        zone = grid.zones.resolve(given, env=os.environ)
+        zone = grid.zones.resolve(given, env=os.environ, region=assembly.region(given))
         provider, _ = grid.provider_of(given, zone, access)
         reach_s = provider.history_s if provider is not None else PAST_S
         window = grid.Window(start_s=max(start_s, now_s - reach_s), end_s=end_s)

@@ -80,10 +80,11 @@ def _trained(
             f"{run} is still training here (processes {', '.join(map(str, trainers))}): "
             "expected it to be over; wait for it, or end it"
         )
-    if status == "RUNNING" and state.host != host:
+    is_open = status not in {"FINISHED", "FAILED", "KILLED"}  # its start may not have reached the server
+    if is_open and (state.host != host or state.backend != "local"):
+        where = "on another machine" if state.host != host else f"through the backend {state.backend!r}"
         raise SubmissionError(
-            f"{run} ran on another machine and may still train there: end it there and set its status, then "
-            "submit again"
+            f"{run} ran {where} and may still train there: end it there and set its status, then submit again"
         )
     if status == "FINISHED":
         tell(f"{run} has finished: it is not run again; submit once more for a new run")

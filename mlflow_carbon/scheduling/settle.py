@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.units import j_to_kwh
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Over", "settle"]
 
-_ENERGY = "carbon/energy_kwh"
+_ENERGY, _PUE = "carbon/energy_kwh", "carbon/pue_ratio"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,32 +68,40 @@ def settle(over: Over, config: PlanConfig, world: World) -> None:
 
 
 def _came(over: Over, config: PlanConfig, world: World) -> Came:
-    energy_kwh, source = _energy(over, config, world)
+    energy_kwh, pue_ratio, source = _energy(over, config, world)
     place = next((p for p in config.places if p.zone == over.state.zone), None)
-    planned_kwh = j_to_kwh(over.order.job.power_w * (over.ended_s - over.started_s))
+    job = over.order.job
+    planned_kwh = j_to_kwh(job.power_w * (over.ended_s - over.started_s))
     return Came(
         saving=outcome(
-            over.order,
+            # What was idled passes through the same facility as what was used.
+            replace(over.order, job=replace(job, idle_w=job.idle_w * pue_ratio)),
             world.look,
             started_s=over.started_s,
             ended_s=over.ended_s,
-            energy_kwh=planned_kwh if energy_kwh is None else energy_kwh,
+            energy_kwh=(planned_kwh if energy_kwh is None else energy_kwh) * pue_ratio,
             where=elsewhere(over.order, place) if place is not None else None,
         ),
         wait_s=max(0.0, over.started_s - over.order.submitted_s),
         energy_kwh=energy_kwh,
         energy_from=source,
+        moved_to=place.zone if place is not None else "",
     )
 
 
-def _energy(over: Over, config: PlanConfig, world: World) -> tuple[float | None, str]:
-    """Energy of the training: its own figure, else ours around it, else nobody's."""
-    own = world.project.run(over.run_id).read_metrics().get(_ENERGY)
-    if own is not None:
-        return own, "the run's own figure"
-    if over.footprint is not None and over.footprint.energy_kwh is not None:
-        world.project.publish(over.run_id, over.footprint)
-        return over.footprint.energy_kwh, f"this machine around the run ({over.footprint.basis})"
+def _energy(over: Over, config: PlanConfig, world: World) -> tuple[float | None, float, str]:
+    """Energy of the training and the PUE it was costed with: its own, else ours around it, else nobody's."""
+    metrics = world.project.run(over.run_id).read_metrics()
+    if _ENERGY in metrics:
+        return metrics[_ENERGY], metrics.get(_PUE, 1.0), "the run's own figure"
+    measured = over.footprint
+    if measured is not None and measured.energy_kwh is not None:
+        world.project.publish(over.run_id, measured)
+        return (
+            measured.energy_kwh,
+            measured.pue_ratio or 1.0,
+            f"this machine around the run ({measured.basis})",
+        )
     target = config.target(over.state.zone)
     away = "it ran elsewhere" if target.backend != "local" else "nothing could be measured"
-    return None, f"unknown ({away}), so ratios only"
+    return None, 1.0, f"unknown ({away}), so ratios only"

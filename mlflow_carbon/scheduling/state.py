@@ -46,6 +46,7 @@ class State:
         baseline_gco2e_per_kwh: Intensity at home when it was submitted; None before the first plan.
         source: Of the forecast.
         zone: Where it is to run.
+        backend: What runs it, from the moment before the training is started.
         pid: Process that wrote this.
         host: Machine of that process.
         plans: Every plan that differed from the one before.
@@ -66,6 +67,7 @@ class State:
     baseline_gco2e_per_kwh: float | None = None
     source: str = ""
     zone: str = ""
+    backend: str = "local"
     plans: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -90,9 +92,14 @@ def seat(folder: Path, key: str) -> Iterator[Seat]:
     try:
         yield Seat(path=path, number=number)
     finally:
-        with _one_at_a_time(folder):
-            if not path.exists():
-                path.with_suffix(".lock").unlink(missing_ok=True)
+        try:
+            with (
+                suppress(OSError),
+                _one_at_a_time(folder),
+            ):  # the folder may be gone: no concern of the training
+                if not path.exists():
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+        finally:
             os.close(lock)
 
 
@@ -148,9 +155,10 @@ class Seat:
             raise
 
     def clear(self) -> None:
-        """Leave nothing behind: the submission is over."""
+        """Leave nothing behind: the submission is over, and what the disk says now does not change how."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
 
 def _checked(content: Any) -> State:
@@ -177,6 +185,8 @@ def _is_usable(name: str, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(plan, dict) for plan in value)
     if name == "phase":
         return value in {WAITING, RUNNING}
+    if name == "max_wait_s":
+        return _is_number(value) and value >= 0
     if name == "pid" or name.endswith(("_s", "_kwh")):
         is_optional = name in {"finish_by_s", "started_s", "start_s", "baseline_gco2e_per_kwh"}
         return (value is None and is_optional) or _is_number(value)

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.errors import SubmissionError
-from mlflow_carbon.scheduling.account import plan_row, plan_tags, span
+from mlflow_carbon.scheduling.account import plan_row, plan_tags, span, why_static
 from mlflow_carbon.scheduling.advice import elsewhere
 from mlflow_carbon.scheduling.board import Board
 from mlflow_carbon.scheduling.endings import Terminated
 from mlflow_carbon.scheduling.state import RUNNING, WAITING
 from mlflow_carbon.scheduling.wait import wait
+from mlflow_carbon.store import first_line
 
 if TYPE_CHECKING:
     from mlflow_carbon.core.footprint import RunFootprint
@@ -132,12 +133,13 @@ class Submission:
         target = self._config.target(zone)
         given = self._given(zone)
         began_s, started_s = world.clock.monotonic_s(), world.clock.wall_s()
-        self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone))
+        self._keep(replace(self.state, phase=RUNNING, started_s=started_s, zone=zone, backend=target.backend))
         child: Child | None = None
         try:
             self._board.status("RUNNING")
             self._board.settle()
-            world.display.line(f"starting after {span(waited.wait_s)}: {waited.reason}")
+            why = "; ".join((waited.reason, *why_static(waited.last)))
+            world.display.line(f"starting after {span(waited.wait_s)}: {why}")
             with world.project.measure(self.state.run_id, target, given) as measured:
                 child = world.project.launch(self.state.run_id, target, given)
                 succeeded = child.wait()
@@ -149,12 +151,13 @@ class Submission:
             self._end("KILLED", f"{how} while training", is_over=is_over)
             raise
         except Exception as error:
-            is_told = self._end("FAILED", f"could not be started: {type(error).__name__}: {error}")
+            why = first_line(error)  # an address of git may hold a password
+            how = "could not run it" if child is None else "lost sight of it, and it may still train"
+            is_told = self._end("FAILED", f"backend {target.backend!r} {how}: {why}")
             if not is_told and child is None:  # nothing has run, and the run waits as before
                 self._keep(replace(self.state, phase=WAITING, started_s=None))
             raise SubmissionError(
-                f"run {self.state.run_id}: backend {target.backend!r} could not run it: "
-                f"{type(error).__name__}: {error}"
+                f"run {self.state.run_id}: backend {target.backend!r} {how}: {why}"
             ) from error
         return Ran(
             child=child,

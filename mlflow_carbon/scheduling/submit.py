@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.errors import StoreError, SubmissionError
+from mlflow_carbon.errors import SubmissionError
 from mlflow_carbon.scheduling.account import plan_tags
 from mlflow_carbon.scheduling.endings import sigterm_raises
 from mlflow_carbon.scheduling.resume import Left, pick_up
@@ -15,6 +16,8 @@ from mlflow_carbon.scheduling.state import State
 from mlflow_carbon.scheduling.submission import Submission
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow_carbon.scheduling.config import PlanConfig
     from mlflow_carbon.scheduling.order import Order
     from mlflow_carbon.scheduling.seams import Child
@@ -110,9 +113,9 @@ def _tag_child(state: State, child: Child, world: World) -> str:
 
 
 def _settle(submission: Submission, config: PlanConfig, ran: Ran, world: World) -> None:
-    """Log what came of it. Whatever fails here must not change how the training ended."""
+    """Log what came of it."""
     state = submission.state
-    try:
+    with _only_told():
         over = Over(
             run_id=_tag_child(state, ran.child, world),
             order=submission.order,
@@ -123,21 +126,26 @@ def _settle(submission: Submission, config: PlanConfig, ran: Ran, world: World) 
             footprint=ran.footprint,
         )
         settle(over, config, world)
-    except Exception as error:  # noqa: BLE001 - the training is over: it ends as it ended
-        _logger.warning("the outcome of the plan could not be logged: %s: %s", type(error).__name__, error)
 
 
 def _settle_left(config: PlanConfig, state: State, ended_s: float, world: World) -> None:
     """The same for a training that has outlived its launcher."""
     started_s = state.started_s or state.submitted_s
-    over = Over(
-        run_id=state.run_id,
-        order=_order(config, state),
-        state=state,
-        started_s=started_s,
-        ended_s=max(ended_s, started_s + 1e-3),
-    )
-    try:
+    with _only_told():
+        over = Over(
+            run_id=state.run_id,
+            order=_order(config, state),
+            state=state,
+            started_s=started_s,
+            ended_s=max(ended_s, started_s + 1e-3),
+        )
         settle(over, config, world)
-    except StoreError as error:
-        world.display.line(f"the outcome of the plan could not be logged: {error}")
+
+
+@contextmanager
+def _only_told() -> Iterator[None]:
+    """Whatever fails once the training is over must not change how it ended."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the training is over: it ends as it ended
+        _logger.warning("the outcome of the plan could not be logged: %s: %s", type(error).__name__, error)

@@ -49,37 +49,57 @@ def wait(config: Config) -> Wait | None:
     return done
 
 
-def started(waited: Wait | None) -> dict[str, float]:
-    """Metrics of the wait."""
+def started(waited: Wait | None) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and tags of the wait; an annual figure is that of any time, so only one is logged."""
     if waited is None:
-        return {}
-    return {
+        return {}, {}
+    metrics = {
         "carbon/wait_s": waited.wait_s,
-        "carbon/intensity_initial_gco2e_per_kwh": waited.initial_gco2e_per_kwh,
         "carbon/intensity_training_gco2e_per_kwh": waited.training_gco2e_per_kwh,
     }
+    if waited.kind != "static":
+        metrics["carbon/intensity_initial_gco2e_per_kwh"] = waited.initial_gco2e_per_kwh
+    tags = {
+        "carbon.plan.policy": waited.policy,
+        "carbon.plan.reason": waited.reason,
+        "carbon.plan.source": f"{waited.provider} ({waited.kind})",
+    }
+    return metrics, tags
 
 
-def outcome(waited: Wait | None, footprint: RunFootprint | None) -> dict[str, float]:
-    """Metrics of what the wait was worth, by the intensities that are known now; prints them as they are.
+def outcome(waited: Wait | None, footprint: RunFootprint | None) -> tuple[dict[str, float], dict[str, str]]:
+    """Metrics and tags of what the wait was worth, by the intensities known now; prints them as they are.
 
     The machine's own energy, and what it idled while waiting as a share of its mean power.
     """
     if waited is None or footprint is None or not footprint.energy_kwh or not footprint.power_mean_w:
-        return {}
+        return {}, {}
     idle_w = footprint.power_mean_w * waited.order.job.idle_ratio
-    saved = waited.saved(footprint.energy_kwh, idle_w=idle_w)
-    final = "" if saved.kind == "actual" else f"; not final, as some figures are {saved.kind}"
+    pue = footprint.pue_ratio or 1.0
+    saved = waited.saved(footprint.energy_kwh * pue, idle_w=idle_w * pue)
+    is_final = saved.kind == "actual"
+    tags = {
+        "carbon.plan.outcome": "final: actual intensities"
+        if is_final
+        else f"not final: weakest intensity is {saved.kind}"
+    }
+    if saved.kind == "static":
+        print(
+            f"saved      unknown: {saved.provider} does not say when it is cleaner, nothing to compare with"
+        )
+        return {}, tags
+    final = "" if is_final else f"; not final, as some figures are {saved.kind}"
     print(
         f"saved      {saved.saving_ratio:.1%} of starting at once ({saved.spent_gco2e:#.3g} instead of "
         f"{saved.now_gco2e:#.3g} gCO2e); the best start would have saved {saved.saving_oracle_ratio:.1%}; "
         f"of this one run, by {saved.signal} intensity{final}"
     )
-    return {
+    metrics = {
         "carbon/intensity_oracle_gco2e_per_kwh": saved.intensity_oracle_gco2e_per_kwh,
         "carbon/saving_ratio": saved.saving_ratio,
         "carbon/saving_oracle_ratio": saved.saving_oracle_ratio,
     }
+    return metrics, tags
 
 
 class Budget:

@@ -92,6 +92,11 @@ class Log:
         """Set one tag."""
         self._tell(mlflow.set_tag, name, value)
 
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set several in one request."""
+        if values:
+            self._tell(mlflow.set_tags, dict(values))
+
     def params(self, values: Mapping[str, str]) -> None:
         """Log parameters, but for those that `mlflow run` has logged: not even their spelling can change."""
         self._tell(mlflow.log_params, {k: v for k, v in values.items() if k not in self._known})

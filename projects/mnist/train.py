@@ -51,12 +51,14 @@ def train(config: Config, *, tags: Mapping[str, str] | None = None) -> int:
         testing = step.samples(dataset.test_images, dataset.test_labels, device)
         amp, ratio = choose_amp(config, training, device)
         log.params({"amp_used": amp})
-        log.metrics(carbon.started(waited) | ({} if ratio is None else {"train/amp_probe_ratio": ratio}))
-        for name, value in (tags or {}).items():
-            log.tag(name, value)
+        metrics, of_wait = carbon.started(waited)
+        log.metrics(metrics | ({} if ratio is None else {"train/amp_probe_ratio": ratio}))
+        log.tags(of_wait | dict(tags or {}))
         state = start(config, count=len(training), device=device, amp=amp)
         run_epochs(state, training, testing, config, log=log)
-        log.metrics(carbon.outcome(waited, mlflow_carbon.snapshot()))
+        metrics, of_wait = carbon.outcome(waited, mlflow_carbon.snapshot())
+        log.metrics(metrics)
+        log.tags(of_wait)
         log.model(state.model, dtype="uint8", shape=(28, 28))
     return log.finish()
 

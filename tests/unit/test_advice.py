@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlflow_carbon import grid as grids
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
 from mlflow_carbon.core.plans import Job, Terms
-from mlflow_carbon.scheduling.advice import Advice, advise
+from mlflow_carbon.grid import regions
+from mlflow_carbon.scheduling.advice import Advice, advise, system_look
 from mlflow_carbon.scheduling.order import Order, Place
 from mlflow_carbon.settings import Settings
 from tests.fakes import intensity
@@ -215,3 +217,12 @@ def test_marginal_and_average_places_are_not_compared():
     assert found.plan.zone == "GB"
     assert "SE left out: its figures are of another kind" in found.plan.reason
     assert "by yearly figures SE emits 83% less than GB" in found.plan.reason
+
+
+def test_the_zone_is_that_of_the_run(monkeypatch):
+    """Where the metadata service may be asked, its region counts for plans as it does for what they plan."""
+    there = regions.Region(provider="aws", name="eu-north-1", origin="metadata")
+    monkeypatch.setattr("mlflow_carbon.assembly._region_asked", lambda _at: there)
+    look = system_look(grids.Access(cache=grids.fetch.Cache(folder=None)))
+    found = look(Settings(cloud_metadata=True), NOW, NOW + HOUR, NOW)
+    assert found.zone.startswith("SE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -41,39 +42,61 @@ def spent(*grams: float | None):
 def test_nothing_asked_for_is_no_wait():
     """Without threshold and policy nobody asks the grid."""
     assert carbon.wait(Config()) is None
-    assert carbon.started(None) == {}
-    assert carbon.outcome(None, FOOTPRINT) == {}
+    assert carbon.started(None) == ({}, {})
+    assert carbon.outcome(None, FOOTPRINT) == ({}, {})
 
 
 def test_a_wait_is_said_and_logged(monkeypatch, tmp_path, capsys):
-    """Germany has an annual figure only: no wait, and the reason is printed."""
+    """Germany has an annual figure only: no wait, and the reason is printed and in the tags."""
     monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
     waited = carbon.wait(Config(zone="DE", carbon_policy="window"))
     assert waited is not None
-    assert carbon.started(waited)["carbon/wait_s"] < 1
-    assert carbon.started(waited)["carbon/intensity_training_gco2e_per_kwh"] == pytest.approx(380.95)
-    assert "(window): an annual or fixed figure does not say when to start" in capsys.readouterr().out
+    metrics, tags = carbon.started(waited)
+    assert metrics["carbon/wait_s"] < 1
+    assert metrics["carbon/intensity_training_gco2e_per_kwh"] == pytest.approx(380.95)
+    assert "carbon/intensity_initial_gco2e_per_kwh" not in metrics
+    assert tags["carbon.plan.source"].endswith("(static)")
+    reason = "an annual or fixed figure does not say when to start"
+    assert tags["carbon.plan.reason"].startswith(reason)
+    assert f"(window): {reason}" in capsys.readouterr().out
+
+
+def test_nothing_is_claimed_where_the_grid_says_nothing(monkeypatch, tmp_path, capsys):
+    """On one annual figure there is nothing to compare: no saving, not even of zero, and a tag that says so."""
+    monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
+    waited = carbon.wait(Config(zone="DE", carbon_policy="window"))
+    assert waited is not None
+    metrics, tags = carbon.outcome(replace(waited, started_s=waited.started_s - 10), FOOTPRINT)
+    assert metrics == {}
+    assert tags == {"carbon.plan.outcome": "not final: weakest intensity is static"}
+    assert "does not say when it is cleaner, nothing to compare with" in capsys.readouterr().out
 
 
 def test_what_the_wait_was_worth_is_printed_as_it_is(monkeypatch, tmp_path, capsys):
-    """On one annual figure nothing is saved, and it is not final."""
+    """From 300 to 200 g/kWh saves a third; a trace tells no more than what has begun, so the rest is forecast."""
     monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
-    waited = carbon.wait(Config(zone="DE", carbon_policy="window"))
+    waited = carbon.wait(Config(zone="DE", carbon_policy="now"))
     assert waited is not None
-    found = carbon.outcome(replace(waited, started_s=waited.started_s - 10), FOOTPRINT)
-    assert found["carbon/saving_ratio"] == pytest.approx(0, abs=1e-9)
-    assert found["carbon/saving_oracle_ratio"] == pytest.approx(0, abs=1e-9)
+    hour = waited.started_s // 3600 * 3600 - 3 * 3600
+    times = (datetime.fromtimestamp(hour + i * 3600, UTC) for i in range(2))
+    rows = (f"{t:%Y-%m-%dT%H:%MZ},{v}" for t, v in zip(times, (300, 200), strict=True))
+    (tmp_path / "trace.csv").write_text("\n".join(("slot_start_utc,gco2_per_kwh", *rows)))
+    settings = replace(waited.order.settings, grid=f"recorded:{tmp_path / 'trace.csv'}")
+    order = replace(waited.order, settings=settings, submitted_s=hour)
+    metrics, tags = carbon.outcome(replace(waited, order=order, started_s=hour + 3600), FOOTPRINT)
+    assert metrics["carbon/saving_ratio"] > 0
+    assert tags == {"carbon.plan.outcome": "not final: weakest intensity is estimated"}
     text = capsys.readouterr().out
-    assert "saved      0.0% of starting at once" in text or "saved      -0.0%" in text
-    assert "not final, as some figures are static" in text
+    assert "of starting at once" in text
+    assert "not final, as some figures are estimated" in text
 
 
 def test_without_energy_there_is_no_saving(monkeypatch, tmp_path):
     """A run that nobody measured has nothing to compare."""
     monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path))
     waited = carbon.wait(Config(zone="DE", carbon_policy="now"))
-    assert carbon.outcome(waited, None) == {}
-    assert carbon.outcome(waited, replace(FOOTPRINT, energy_kwh=None)) == {}
+    assert carbon.outcome(waited, None) == ({}, {})
+    assert carbon.outcome(waited, replace(FOOTPRINT, energy_kwh=None)) == ({}, {})
 
 
 def test_a_budget_is_looked_at_once_a_second_and_ends_the_training():

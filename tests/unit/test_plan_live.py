@@ -121,6 +121,9 @@ def test_a_deadline_that_cannot_be_met_is_a_negative_answer(capsys):
         (["--hours", "4", "--power", "300", "--idle-power", "400"], "--idle-power"),
         (["--hours", "4", "--policy", "luck"], "--policy: expected one of window"),
         (["--hours", "4", "--policy", "threshold"], "expected --threshold as well"),
+        (["--hours", "4", "--policy", "threshold", "--threshold", "nan"], "--threshold: expected 0 to 5000"),
+        (["--hours", "4", "--policy", "threshold", "--threshold", "-5"], "--threshold: expected 0 to 5000"),
+        (["--simulate", "t.csv", "--threshold", "nan"], "--threshold: expected 0 gCO2e/kWh or more"),
         (["--hours", "4", "--policy", "region"], "--regions: expected zones"),
         (["--hours", "4", "--regions", "XQ"], "zone"),
         (["--hours", "4", "--regions", "DE:far"], "expected kWh after the colon"),
@@ -132,6 +135,14 @@ def test_wrong_use_is_64_with_what_was_expected(capsys, more, word):
     """Nothing is asked of anybody before."""
     assert cli.main(["plan", "GB", *more]) == 64
     assert word in capsys.readouterr().err
+
+
+def test_hours_that_are_no_number_are_refused_in_words(capsys):
+    """What was expected, not the name of a function."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plan", "GB", "--hours", "four"])
+    assert left.value.code == 64
+    assert "expected hours like 4 or 1,4,12, got 'four'" in capsys.readouterr().err
 
 
 def test_a_time_without_its_offset_is_refused(capsys):

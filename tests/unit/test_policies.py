@@ -103,6 +103,34 @@ def test_resuming_and_shortest_stretches_cost_pauses() -> None:
         assert len(made.segments) == 1
 
 
+def test_idling_counts_in_full_beside_a_job_that_does_not_fill_its_slots() -> None:
+    """Six minutes at 1 kW are 30 g at 300 and 20 g at 200, but an hour at 100 W before them is 30 g more."""
+    short = forecast(300, 200)
+    assert plan(Case(forecast=short, job=job(0.1, idle_w=100))).is_now
+    assert at(plan(Case(forecast=short, job=job(0.1, idle_w=10)))) == 1
+    held = plan(Case(forecast=short, job=job(0.1, idle_w=10)))
+    assert (held.now_gco2e, held.planned_gco2e) == pytest.approx((30, 23))
+
+
+def test_resuming_counts_in_full_beside_slots_that_are_not_filled() -> None:
+    """An hour and a half over two slots: resuming for six minutes at 1 kW and 100 g/kWh is 10 g on top of 150."""
+    paused = forecast(100, 400, 100)
+    made = plan(Case(forecast=paused, job=job(1.5, wait_h=1, resume_s=360)), "interruptible")
+    assert len(made.segments) == 2
+    assert made.planned_gco2e == pytest.approx(160)
+
+
+def test_the_wait_ends_elsewhere_when_it_ends_at_home() -> None:
+    """A slot of half an hour there has begun half an hour after the hour of home: an hour's wait is half of it."""
+    there = replace(forecast(100, 90, 10, 10, 10), start_s=START_S + H // 2, step_s=H // 2)
+    home = Region(zone="HOME", annual_gco2e_per_kwh=300)
+    away = Region(zone="AWAY", annual_gco2e_per_kwh=100, forecast=there)
+    made = plan(
+        Case(forecast=forecast(300, 300, 300), job=job(0.5, wait_h=1), home=home, regions=(away,)), "region"
+    )
+    assert (made.zone, made.start_s) == ("AWAY", START_S + H)
+
+
 def cost(values, running, idle, resume) -> float:
     """Cost of running exactly these slots, written out."""
     total = 0.0

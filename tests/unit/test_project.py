@@ -138,6 +138,14 @@ def test_processes_of_a_run_are_found_and_ended(folder, tmp_path):
     assert made.trainers(run_id) == []
 
 
+def test_no_run_has_no_processes(folder):
+    """A backend may name no run: what has an empty variable is left alone."""
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "MLFLOW_RUN_ID": ""}) as bystander:
+        found = project(folder).trainers("")
+        bystander.kill()
+    assert found == []
+
+
 def test_the_machine_is_measured_around_the_child_only_where_it_runs_here(folder):
     """A block about the run, which the run's own process does not take for its own measuring."""
     made = project(folder)
@@ -149,6 +157,19 @@ def test_the_machine_is_measured_around_the_child_only_where_it_runs_here(folder
     assert found is not None
     assert found.zone == "GB"
     with made.measure(run_id, Target(backend="kubernetes"), {}) as around:
+        pass
+    assert around.footprint is None
+
+
+def test_figures_that_are_lost_do_not_fail_the_run(folder, monkeypatch):
+    """A fault in measuring comes out as no figures, not as an error of the training."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no figures")
+
+    monkeypatch.setattr("mlflow_carbon.project.end_block", broken)
+    made = project(folder)
+    with made.measure(made.create(), Target(), {"zone": "GB", "grid": "annual"}) as around:
         pass
     assert around.footprint is None
 

@@ -50,6 +50,16 @@ def test_the_forecast_begins_with_the_present_slot_and_reaches_over_the_horizon(
     assert "blend" in found.source
 
 
+@pytest.mark.parametrize("days", [2, 30])
+def test_a_run_of_a_year_is_planned_in_days(days, recwarn):
+    """Two hundred slots do not reach over it, and no slot is longer than a day; numpy does not complain."""
+    series, now_s = source(days, [])
+    found = prospects(series, now_s=now_s, horizon_s=366 * 24 * HOUR).forecast
+    assert found.step_s == 24 * HOUR
+    assert found.end_s >= now_s + 366 * 24 * HOUR
+    assert not recwarn
+
+
 def test_the_source_s_own_forecast_is_taken_with_its_range():
     """Where it ends, ours goes on, and the note says so."""
     ahead = [300.0 - i for i in range(12)]

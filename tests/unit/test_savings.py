@@ -72,6 +72,12 @@ def test_the_best_start_may_lie_within_a_slot():
     assert found.intensity_oracle_gco2e_per_kwh == pytest.approx((0.5 * 200 + 100) / 1.5)
 
 
+def test_the_best_start_may_be_the_last_one():
+    """Where the grid gets cleaner all along and the wait ends in mid-slot, its end is best: half of 300 and 200."""
+    found = saving(grid(300, 200, 100, 50), stay(0, 1, slack_h=0.5), energy_kwh=1)
+    assert found.intensity_oracle_gco2e_per_kwh == pytest.approx(250)
+
+
 def test_the_weakest_kind_speaks_for_all():
     """Where only the annual figure covers the run, it says so."""
     assert saving(grid(kind="actual"), stay(1, 1), energy_kwh=1).kind == "static"

@@ -69,6 +69,24 @@ def test_it_waits_trains_and_says_what_came(tmp_path):
     assert saved(tmp_path) == []
 
 
+def test_the_facility_counts_in_what_came(tmp_path):
+    """2 kWh at a PUE of 1.5 and 300 g are 900 g, as the run's own emissions say."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.own_kwh, on.project.own_pue = 2.0, 1.5
+    go(on, tmp_path)
+    outcome = plan_of(on.project.runs["run1"])["outcome"]
+    assert outcome["now_gco2e"] == pytest.approx(900)
+    assert outcome["energy_kwh"] == 2.0
+
+
+def test_a_marginal_outcome_says_so(tmp_path):
+    """Its intensities are no averages, and no emissions of the run."""
+    on = stage(GB=CLEAN_AT_3)
+    on.grids.signal = "marginal"
+    go(on, tmp_path)
+    assert on.project.runs["run1"].tags["carbon.plan.outcome"].endswith("forecast (marginal)")
+
+
 def test_the_tags_tell_the_plan_while_it_waits(tmp_path):
     """Policy, times, expected saving with its range, reason, source and zone; the state is on disk by then."""
     on = stage(GB=CLEAN_AT_3)
@@ -219,6 +237,26 @@ def test_a_backend_that_cannot_start_leaves_no_run_running(tmp_path):
     assert saved(tmp_path) == []
 
 
+def test_what_a_backend_says_is_told_without_passwords(tmp_path):
+    """Addresses of git may hold one: neither tag, screen nor error repeats it."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.refuses = OSError("cannot fetch https://me:hush@example.org/p.git")
+    with pytest.raises(SubmissionError) as raised:
+        go(on, tmp_path)
+    said = str(raised.value) + on.project.runs["run1"].tags["carbon.plan.outcome"] + on.screen.getvalue()
+    assert "cannot fetch https://example.org/p.git" in said
+    assert "hush" not in said
+
+
+def test_a_training_that_is_lost_sight_of_is_not_said_to_have_never_begun(tmp_path):
+    """Whoever asks a cluster how it stands may lose the line; what runs there goes on."""
+    on = stage(GB=CLEAN_AT_3)
+    on.project.raises = ConnectionError
+    with pytest.raises(SubmissionError, match="lost sight of it, and it may still train: ConnectionError"):
+        go(on, tmp_path)
+    assert "may still train" in on.project.runs["run1"].tags["carbon.plan.outcome"]
+
+
 def test_what_cannot_be_planned_is_a_failed_run(tmp_path):
     """Nothing is waited for and nothing stays SCHEDULED."""
     on = stage(GB=CLEAN_AT_3)
@@ -251,12 +289,12 @@ def test_a_server_that_is_away_at_a_restart_says_so(tmp_path):
     assert len(saved(tmp_path)) == 1
 
 
-def died_while_training(folder, **changes: Any) -> Stage:
+def died_while_training(folder, config: dict[str, Any] | None = None, **changes: Any) -> Stage:
     """A launcher was killed half an hour after the training had begun."""
     on = stage(GB=CLEAN_AT_3)
     on.project.raises = SystemExit
     with pytest.raises(SystemExit):
-        go(on, folder)
+        go(on, folder, config)
     (state,) = saved(folder)
     assert state["phase"] == RUNNING
     on.project.runs["run1"] = replace(on.project.runs["run1"], **changes)
@@ -271,6 +309,15 @@ def test_a_training_that_outlived_its_launcher_is_not_repeated(tmp_path):
     assert len(on.project.launched) == 1
     assert "is not run again" in on.screen.getvalue()
     assert on.project.runs["run1"].metrics["carbon/saving_ratio"] == pytest.approx(2 / 3, rel=0.02)
+    assert saved(tmp_path) == []
+
+
+def test_an_outcome_that_cannot_be_told_changes_nothing(tmp_path, caplog):
+    """The grid cannot be asked after a training that outlived its launcher: it has finished, and stays so."""
+    on = died_while_training(tmp_path, status="FINISHED", ended_s=START_S + HOUR + 30.0)
+    on.grids.broken = True
+    assert go(on, tmp_path) == "run1"
+    assert "could not be logged: RuntimeError" in caplog.text
     assert saved(tmp_path) == []
 
 
@@ -300,11 +347,24 @@ def test_a_training_that_failed_alone_is_a_new_submission(tmp_path):
     assert plan_of(on.project.runs["run2"])["submitted_utc"] != "2026-03-02T12:10:00Z"
 
 
-def test_a_training_on_another_machine_may_still_run(tmp_path):
+@pytest.mark.parametrize("status", ["RUNNING", "SCHEDULED"])
+def test_a_training_on_another_machine_may_still_run(tmp_path, status):
     """Of processes elsewhere nothing can be seen: it is refused rather than run twice."""
-    on = died_while_training(tmp_path, status="RUNNING")
+    on = died_while_training(tmp_path, status=status)
     with pytest.raises(SubmissionError, match="another machine"):
         go(on, tmp_path, host="elsewhere")
+
+
+def test_a_training_on_a_cluster_may_still_run(tmp_path):
+    """Its launcher died here, but what it had launched has no process here: it is refused too."""
+    config = {**CONFIG, "backend": "kubernetes"}
+    on = died_while_training(tmp_path, config, status="RUNNING")
+    with pytest.raises(SubmissionError, match="'kubernetes' and may still train there"):
+        go(on, tmp_path, config)
+    assert (len(on.project.launched), len(saved(tmp_path))) == (1, 1)
+    on.project.runs["run1"].status = "KILLED"
+    go(on, tmp_path, config)
+    assert len(on.project.launched) == 2
 
 
 def test_a_second_submission_of_the_same_is_one_of_its_own(tmp_path):
@@ -335,6 +395,8 @@ def test_a_clean_region_runs_it_with_its_backend_and_zone(tmp_path):
     outcome = plan_of(run)["outcome"]
     assert outcome["energy_kwh"] is None
     assert "it ran elsewhere" in outcome["energy_from"]
+    assert outcome["moved_to"] == "DE"
+    assert "against starting at once in DE (the move itself is not compared)" in on.screen.getvalue()
     assert not [key for key in outcome if key.endswith("_gco2e")]
 
 
@@ -400,11 +462,13 @@ def test_a_wait_that_did_harm_is_told_as_it_is(tmp_path):
 def test_nothing_is_claimed_where_the_grid_says_nothing(tmp_path):
     """An annual figure: it starts at once, with the reason, and no saving is logged, not even zero."""
     on = stage()
+    on.grids.note = "a token is needed"
     go(on, tmp_path)
     run = on.project.runs["run1"]
     assert run.metrics.keys() == {"carbon/wait_s", "carbon/intensity_training_gco2e_per_kwh"}
     assert run.metrics["carbon/wait_s"] == 0
-    assert "does not say when to start" in run.tags["carbon.plan.reason"]
+    for said in (run.tags["carbon.plan.reason"], on.screen.getvalue()):
+        assert "does not say when to start; a token is needed" in said
 
 
 def test_a_deadline_in_the_past_starts_at_once_and_says_so(tmp_path):

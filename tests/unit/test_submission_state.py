@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -102,6 +103,7 @@ BAD: tuple[tuple[str, str], ...] = (
     ("[1]", "expected schema 1, got 'list'"),
     ('{"schema": 2}', "expected schema 1, got 2"),
     ('{"schema": 1}', "expected the fields"),
+    ('{"schema": 1, "run_id": "r"}', "cannot be used"),
     ("\x00\xff", "cannot be used"),
     ("[" * 100_000, "cannot be used"),
 )
@@ -127,6 +129,7 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"submitted_s": None},
     {"submitted_s": 1e300},
     {"max_wait_s": True},
+    {"max_wait_s": -3600.0},
     {"finish_by_s": []},
     {"phase": "dreaming"},
     {"phase": ["waiting"]},
@@ -167,3 +170,12 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
         nowhere.save(KEPT)
         assert nowhere.load() == (None, "")
         nowhere.clear()
+
+
+def test_a_folder_that_goes_away_meanwhile_is_no_error(tmp_path):
+    """Somebody cleans up while a training runs: it ends as it ends."""
+    with seat(tmp_path / "plans", "k") as mine:
+        mine.save(KEPT)
+        shutil.rmtree(tmp_path / "plans")
+        mine.clear()
+    assert not (tmp_path / "plans").exists()

@@ -168,6 +168,13 @@ def test_a_wait_can_be_costed_afterwards():
     assert saved.spent_gco2e == pytest.approx(200)
 
 
+def test_a_clock_that_was_set_back_does_not_fail_the_sum_afterwards():
+    """By the clock the training has ended before it started: it is costed as a moment."""
+    look = Grid(300.0, 90.0, 90.0)
+    waited = replace(wait(look, Clock()), started_s=4e9)
+    assert waited.saved(1.0, look=look).kind == "static"
+
+
 def test_progress_comes_about_once_a_second():
     """Seconds waited, seconds left, the intensity now and the one that is waited for."""
     seen: list[Progress] = []
