@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["BUILT_IN", "MlflowProject"]
 
 _logger = logging.getLogger("mlflow_carbon")
+_COSTED_S = 10.0
 
 BUILT_IN = ("databricks", "kubernetes")
 """Backends that MLflow starts itself, each with a run of its own."""
@@ -227,7 +228,7 @@ def _began(run_id: str, given: Mapping[str, str]) -> Session | None:
 def _ended(session: Session) -> RunFootprint | None:
     """The figures of a block, if there are any."""
     try:
-        return end_block(session, "FINISHED")
+        return end_block(session, "FINISHED", costed_s=_COSTED_S)
     except Exception:
         _logger.warning("the figures from outside are lost", exc_info=True)
         return None

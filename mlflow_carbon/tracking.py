@@ -190,8 +190,14 @@ def begin_block(settings: Settings, parent_run_id: str | None) -> Session | None
     return start(settings, RunSpec(run_id=name, parent_run_id=parent_run_id, stored=False), None)
 
 
-def end_block(session: Session, status: str) -> RunFootprint | None:
-    """Stop a session of our own and wait for its figures (not for the server)."""
+def end_block(session: Session, status: str, *, costed_s: float = 0.0) -> RunFootprint | None:
+    """Stop a session of our own and wait for its figures (not for the server).
+
+    Args:
+        session: From `begin_block`.
+        status: How it ended.
+        costed_s: How long to wait for the live intensity of a block that was over before it came, in seconds.
+    """
     owner = meter.current()
     if owner is None:
         return None
@@ -199,6 +205,8 @@ def end_block(session: Session, status: str) -> RunFootprint | None:
     owner.stop(session.spec.run_id, status)
     if publisher is None or not session.measured.wait(_FOOTPRINT_S) or session.recording is None:
         return None
+    if costed_s > 0:
+        session.finished.wait(costed_s)
     from mlflow_carbon.session import final
 
     return final.footprint(publisher.ending())[0]

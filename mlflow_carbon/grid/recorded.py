@@ -10,6 +10,7 @@ import csv
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -73,7 +74,7 @@ class Recorded:
 
 
 def read(path: Path) -> Recorded:
-    """Read a trace.
+    """Read a trace; a file that has not changed since is not read again.
 
     A row that cannot be used is left out, up to one in a hundred; of a time that comes twice the last row
     counts.
@@ -82,6 +83,16 @@ def read(path: Path) -> Recorded:
         GridError: If the file cannot be read, has other columns, times off a raster or too many bad rows; the
             message names the line.
     """
+    name = f"recorded:{path.name}"
+    try:
+        known = path.stat()
+    except OSError as error:
+        raise GridError(f"{name}: cannot be read: {error.strerror}") from None
+    return _read(path, known.st_mtime_ns, known.st_size, known.st_ino)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _mtime_ns: int, _size: int, _inode: int) -> Recorded:
     name = f"recorded:{path.name}"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -68,6 +68,7 @@ class Publisher:
         self._environment: dict[str, Any] | None = None
         self._next_summary_s = 0
         self._end_status = ""
+        self._is_live = False
         self.costing: publish.Costing | None = None
         self._bill: Bill | None = None
 
@@ -139,6 +140,7 @@ class Publisher:
             return
         else:
             self._look_around()
+            self._ask_live()
             self._collect(self.costing or self._cost_offline())
             self._outbox.extend(final.deliveries(self.ending(), session.journal.records))
         if self._end_status:
@@ -211,9 +213,16 @@ class Publisher:
         if self._session.end_ns is not None:
             return
         try:
+            self._is_live = True
             self._cost(self._session.settings)
         finally:
             self._worker.submit(self._go_live, delay_s=_COSTING_S)
+
+    def _ask_live(self) -> None:
+        """Ask once for a run that was over before its turn came: else it would have the annual figure."""
+        if not self._is_live and self._session.settings.grid != "annual":
+            self._is_live = True
+            self._cost(self._session.settings)
 
     def _load_previous(self) -> None:
         """Earlier segments of a resumed run; a store that does not answer is asked again later."""

@@ -142,7 +142,7 @@ class Config:
     max_wait_s: float = _key(3600.0, partial(_number, 0.0, 7 * 86400.0))
     expected_duration_s: float = _key(60.0, partial(_number, 1.0, 30 * 86400.0))
     idle_ratio: float = _key(0.0, partial(_number, 0.0, 1.0))
-    carbon_budget_gco2e: float | None = _key(None, partial(_optional, partial(_number, 0.0, 1e9)))
+    carbon_budget_gco2e: float | None = _key(None, partial(_optional, partial(_number, 1e-9, 1e9)))
     threads: int = _key(1, partial(_whole, 1, 1024))
     device: str = _key("auto", partial(_choice, ("auto", "cpu", "cuda")))
     checkpoint_dir: str = _key("checkpoints", _text)

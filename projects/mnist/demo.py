@@ -43,7 +43,7 @@ def trace(now_s: float, *, wait_s: int) -> str:
     slot_s = wait_s // _SLOTS
     edge_s = _BUCKET_S if wait_s >= _BUCKET_S else slot_s
     fall_s = -(-(now_s + wait_s) // edge_s) * edge_s
-    first = int(now_s // slot_s) * slot_s - _SLOTS * slot_s
+    first = int(now_s // slot_s - 2 * _BUCKET_S // slot_s) * slot_s
     starts = range(first, int(fall_s) + max(_DAY_S // slot_s, 1) * slot_s, slot_s)
     rows = (f"{_iso(t)},{BEFORE if t < fall_s else AFTER}" for t in starts)
     return "\n".join(("slot_start_utc,gco2_per_kwh", *rows, ""))
@@ -74,6 +74,9 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         say(str(error))
         return error.exit_code
+    if given.carbon_policy not in {None, "threshold"}:
+        say(f"carbon_policy: the demonstration is of a threshold, got {given.carbon_policy!r}")
+        return ConfigError.exit_code
     if given.carbon_threshold_gco2e_per_kwh is None:
         words += ["--carbon_threshold_gco2e_per_kwh", str(THRESHOLD)]
     if not any(word.startswith("--max_wait_s") for word in words):
