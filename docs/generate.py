@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, is_typeddict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,7 +168,7 @@ Examples are in the [README](../../README.md).
 API = {
     "Measure": ("autolog", "track"),
     "Inside a measured run": ("phase", "count", "log_step", "snapshot", "flush"),
-    "Wait for a cleaner grid": ("wait_until_clean", "Wait", "Progress", "Saving"),
+    "Wait for a cleaner grid": ("wait_until_clean", "WaitOptions", "Wait", "Progress", "Saving"),
     "Figures": ("RunFootprint",),
     "Errors": ("CarbonError", "SettingsError", "ZoneError"),
 }
@@ -188,6 +188,8 @@ def signature(name: str, value: Any) -> str:
     """The call as a user types it, one parameter a line where it is long."""
     if isinstance(value, type) and issubclass(value, Exception):
         return f"class {name}({', '.join(base.__name__ for base in value.__bases__)})"
+    if is_typeddict(value):  # its docstring lists the keys
+        return f"class {name}(TypedDict, total=False): ..."
     found = inspect.signature(value)
     if isinstance(value, type):
         found = found.replace(return_annotation=inspect.Signature.empty)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.errors import CarbonError, SettingsError, ZoneError
     from mlflow_carbon.marks import count, flush, log_step, phase, snapshot
     from mlflow_carbon.tracking import track
-    from mlflow_carbon.waiting import Progress, Saving, Wait, wait_until_clean
+    from mlflow_carbon.waiting import Progress, Saving, Wait, WaitOptions, wait_until_clean
 
 __all__ = [
     "CarbonError",
@@ -26,6 +26,7 @@ __all__ = [
     "Saving",
     "SettingsError",
     "Wait",
+    "WaitOptions",
     "ZoneError",
     "__version__",
     "autolog",
@@ -45,6 +46,7 @@ _HOME = {
     "Saving": "waiting",
     "SettingsError": "errors",
     "Wait": "waiting",
+    "WaitOptions": "waiting",
     "ZoneError": "errors",
     "autolog": "autologging",
     "count": "marks",

@@ -52,18 +52,23 @@ def text(advice: Advice, order: Order, now_s: float, *, has_power: bool) -> str:
     return "\n".join(lines)
 
 
-def as_dict(advice: Advice, order: Order, now_s: float) -> dict[str, Any]:
-    """For programs: the plan, what it rests on, and the order with absolute times in UTC seconds."""
+def as_dict(advice: Advice, order: Order, now_s: float, *, has_power: bool) -> dict[str, Any]:
+    """For programs: the plan, what it rests on, and the order with absolute times in UTC seconds.
+
+    Without the job's power there are no grams, only shares and intensities.
+    """
     plan = advice.plan
+    grams = () if has_power else ("now_gco2e", "planned_gco2e", "planned_low_gco2e", "planned_high_gco2e")
     return {
         "zone": advice.intensity.zone,
         "start": _iso(max(now_s, plan.start_s)),
         "asked_s": now_s,
-        "plan": asdict(plan),
+        "plan": asdict(plan) | dict.fromkeys(grams),
         "saving_ratio": plan.saving_ratio,
         "saving_low_ratio": plan.saving_low_ratio,
         "saving_high_ratio": plan.saving_high_ratio,
-        "intensity_now_gco2e_per_kwh": advice.home.gco2e_per_kwh,
+        "intensity_present_gco2e_per_kwh": advice.home.gco2e_per_kwh,
+        "intensity_now_gco2e_per_kwh": plan.now_gco2e / order.job.energy_kwh,
         "intensity_target_gco2e_per_kwh": advice.target_gco2e_per_kwh,
         "basis": "modelled: expected by a forecast, nothing is measured",
         "signal": advice.intensity.signal,
@@ -72,8 +77,8 @@ def as_dict(advice: Advice, order: Order, now_s: float) -> dict[str, Any]:
         "forecast": asdict(advice.forecast),
         "order": {
             "length_s": order.job.length_s,
-            "power_w": order.job.power_w,
-            "idle_w": order.job.idle_w,
+            "power_w": order.job.power_w if has_power else None,
+            "idle_ratio": order.job.idle_ratio,
             "submitted_s": order.submitted_s,
             "latest_start_s": order.latest_start_s,
             "finish_by_s": order.finish_by_s,

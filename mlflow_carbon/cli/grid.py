@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow_carbon import assembly, grid
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cli.chart import bars
-from mlflow_carbon.core.prospects import forecasted
+from mlflow_carbon.core.prospects import PAST_S, forecasted
 from mlflow_carbon.sampler import SystemClock
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def look(settings: Settings, *, access: grid.Access, now_s: float, problems: lis
     """
     zone = grid.zones.resolve(settings, env=os.environ, region=assembly.region(settings))
     provider, _ = grid.provider_of(settings, zone, access)
-    past_s = provider.history_s if provider is not None else 0
+    past_s = provider.history_s if provider is not None else PAST_S
     window = grid.Window(start_s=now_s - past_s, end_s=now_s + _AHEAD_S)
     return Look(
         intensity=grid.intensity(settings, zone, window=window, access=access, now_s=now_s),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ __all__ = ["add", "order_of"]
 
 _MAX_H = 168.0
 _MAX_GCO2E_PER_KWH = 5000.0  # as in the configuration of the backend
+_KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.36.0"
 _FORMATS = ("text", "json", "k8s-job", "cronjob", "slurm", "github")
 _POLICIES = ("window", "interruptible", "region", "threshold", "percentile", "now")
 _EPILOG = (
@@ -53,9 +56,7 @@ def add(commands: Any) -> None:
         "--min-gain", type=float, help="start at once below this expected saving (0.03; simulated 0)"
     )
     parser.add_argument("--threshold", type=float, help="gCO2e/kWh of the policy threshold (simulated 300)")
-    parser.add_argument(
-        "--json", action="store_const", const="json", dest="format", help="the same as --format json"
-    )
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
     _add_live(parser.add_argument_group("a plan from now on"))
     _add_manifest(parser.add_argument_group("a manifest: k8s-job, cronjob, slurm, github"))
     recorded = parser.add_argument_group("scores on a recorded grid")
@@ -93,12 +94,25 @@ def _add_manifest(manifest: argparse._ArgumentGroup) -> None:
     manifest.add_argument("--name", help="name of the job (training)", default="training")
     manifest.add_argument("--image", default="", help="container image, for Kubernetes")
     manifest.add_argument("--namespace", default="default", help="Kubernetes namespace (default)")
+    manifest.add_argument(
+        "--service-account", default="", help="of the training; by default one without rights"
+    )
+    manifest.add_argument("--user-id", type=int, default=1000, help="user of the container (1000); 0 is root")
+    manifest.add_argument(
+        "--kubectl-image", default=_KUBECTL_IMAGE, help="image with kubectl that releases it"
+    )
+    manifest.add_argument(
+        "--runner", default="ubuntu-latest", help="label of the GitHub runner (ubuntu-latest)"
+    )
     manifest.add_argument("--gpus", type=int, default=0, help="GPUs that it needs (0)")
     manifest.add_argument("--cpus", type=int, default=0, help="CPU cores that it needs; 0 asks for nothing")
     manifest.add_argument("--memory-gib", type=float, default=0.0, help="memory that it needs, in GiB")
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.json and options.format == "text":
+        options.format = "json"
+    _refuse_idle_options(options)
     if options.simulate is not None:
         return simulation.run(options)
     from mlflow_carbon.scheduling.advice import advise, system_look
@@ -108,13 +122,40 @@ def _run(options: argparse.Namespace) -> int:
     order = order_of(options, now_s)
     access = grid.Access(cache=grid.fetch.Cache(folder=setup.home() / "grid"), insists=True)
     advice = advise(order, system_look(access), now_s)
+    has_power = options.power is not None
     if options.format == "json":
-        print(json.dumps(advice_text.as_dict(advice, order, now_s), indent=2))
+        print(json.dumps(advice_text.as_dict(advice, order, now_s, has_power=has_power), indent=2))
     elif options.format == "text":
-        print(advice_text.text(advice, order, now_s, has_power=options.power is not None))
+        print(advice_text.text(advice, order, now_s, has_power=has_power))
+    elif order.is_too_late:
+        print(f"mlflow-carbon: {advice.plan.reason}: no manifest is made", file=sys.stderr)
     else:
         print(_manifest(advice, order, now_s, options), end="")
     return 1 if order.is_too_late else 0
+
+
+def _refuse_idle_options(options: argparse.Namespace) -> None:
+    """What would be left unused is a misunderstanding: say so.
+
+    Raises:
+        SettingsError: With the first of them.
+    """
+    is_manifest = options.format not in {"text", "json"}
+    if options.simulate is not None:
+        live = ("zone", "deadline", "power", "idle_power", "regions", "grid", "words")
+        unused = [f"{name} with --simulate" for name in live if getattr(options, name)]
+    else:
+        idle = {
+            "--forecast without --simulate": options.forecast is not None,
+            "--threshold without --policy threshold": options.threshold is not None
+            and options.policy != "threshold",
+            f"--command with --format {options.format}": options.words is not None and not is_manifest,
+        }
+        unused = [words for words, is_given in idle.items() if is_given]
+    if options.json and is_manifest:
+        unused.append(f"--json with --format {options.format}")
+    if unused:
+        raise SettingsError(f"{unused[0]}: it would do nothing; leave out one of the two")
 
 
 def _manifest(advice: Advice, order: Order, now_s: float, options: argparse.Namespace) -> str:
@@ -133,11 +174,17 @@ def _manifest(advice: Advice, order: Order, now_s: float, options: argparse.Name
         duration_s=order.job.length_s,
         image=options.image,
         namespace=options.namespace,
+        service_account=options.service_account,
+        user_id=options.user_id,
+        kubectl_image=options.kubectl_image,
+        runner=options.runner,
         resources=Resources(gpus=options.gpus, cpus=options.cpus, memory_gib=options.memory_gib),
         finish_by_s=order.finish_by_s,
     )
-    zone = advice.intensity.zone
-    return FORMATS[options.format](Ticket(plan=advice.plan, launch=launch, zone=zone, now_s=now_s))
+    zone, plan = advice.intensity.zone, advice.plan
+    if advice.forecast.kind == "static" or any("MOCK" in note for note in advice.notes):
+        plan = replace(plan, warning="; ".join(filter(None, (plan.warning, *advice.notes))))
+    return FORMATS[options.format](Ticket(plan=plan, launch=launch, zone=zone, now_s=now_s))
 
 
 def order_of(options: argparse.Namespace, now_s: float) -> Order:

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             json.dumps([asdict(score) | {"reached_ratio": score.reached_ratio} for score in scores], indent=1)
         )
     else:
-        print(render(scores, history, archive))
+        print(render(scores, history, archive, f"slack {options.slack:g} h, idle power {idle:.0%}"))
     return 0
 
 
@@ -81,7 +81,12 @@ def _text(path: Path) -> str:
         raise GridError(f"{path}: expected a CSV file in UTF-8, got {error}") from error
 
 
-def render(scores: Sequence[Score], history: History, archive: Archive | None) -> str:
+def render(
+    scores: Sequence[Score],
+    history: History,
+    archive: Archive | None,
+    terms: str = "slack 24 h, idle power 0%",
+) -> str:
     """One line a policy: emissions saved at each length, and in brackets how much of what was possible."""
     hours = list(dict.fromkeys(score.hours for score in scores))
     by_policy: dict[str, dict[float, Score]] = {}
@@ -89,10 +94,11 @@ def render(scores: Sequence[Score], history: History, archive: Archive | None) -
         by_policy.setdefault(score.policy, {})[score.hours] = score
     fewest, most = min(s.starts for s in scores), max(s.starts for s in scores)
     starts = f"{fewest} to {most}" if fewest != most else f"{most}"
-    head = f"{'policy':15}" + "".join(f"{f'{h:g} h job':>17}" for h in hours) + f"{'harm':>8}{'wait':>8}"
+    head = f"{'policy':14}" + "".join(f"{f'{h:g} h job':>13}" for h in hours) + f"{'harm':>7}{'wait':>7}"
     lines = [
         f"{history.source}: {starts} starts, slots of {history.step_s // 60} min"
         + (f", {len(archive.forecasts)} forecasts" if archive is not None else ", own history only"),
+        f"{terms}; modelled: constant power, on the recorded intensities",
         "saved against starting at once, and in brackets its share of what perfect foresight saves",
         head,
         *(_line(name, [found[h] for h in hours]) for name, found in by_policy.items()),
@@ -102,10 +108,10 @@ def render(scores: Sequence[Score], history: History, archive: Archive | None) -
 
 
 def _line(name: str, scores: Sequence[Score]) -> str:
-    cells = "".join(f"{_cell(score):>17}" for score in scores)
+    cells = "".join(f"{_cell(score):>13}" for score in scores)
     harm = sum(score.harm_ratio for score in scores) / len(scores)
     wait = sum(score.wait_mean_h for score in scores) / len(scores)
-    return f"{name:15}{cells}{harm:>8.1%}{f'{wait:.1f} h':>8}"
+    return f"{name:14}{cells}{harm:>7.1%}{f'{wait:.1f} h':>7}"
 
 
 def _cell(score: Score) -> str:

@@ -105,9 +105,9 @@ def window(case: Case) -> Plan:
         reason = "no later start within the wait is cleaner" if best == 0 else "now is as good as the best"
         return start_now(forecast, job, "window", _also(reason, short))
     if gain < terms.min_gain_ratio:
-        reason = f"gain too small: {gain:.1%} expected, at least {terms.min_gain_ratio:.0%} asked for"
+        reason = f"gain too small: {gain:.2%} expected, at least {terms.min_gain_ratio:.0%} asked for"
         return start_now(forecast, job, "window", _also(reason, short))
-    reason = f"the cleanest {length * forecast.step_s / 3600:g} h within the wait"
+    reason = f"the cleanest {length * forecast.step_s / 3600:.3g} h within the wait"
     return plan_of(forecast, job, "window", [(best, best + length)], _also(reason, short))
 
 
@@ -128,7 +128,7 @@ def interruptible(case: Case) -> Plan:
     if segments == [(0, length)]:
         return start_now(forecast, job, "interruptible", _also("no pause makes it cleaner", short))
     if found.saving_ratio < terms.min_gain_ratio:
-        reason = f"gain too small: {found.saving_ratio:.1%} expected, {terms.min_gain_ratio:.0%} asked for"
+        reason = f"gain too small: {found.saving_ratio:.2%} expected, {terms.min_gain_ratio:.0%} asked for"
         return start_now(forecast, job, "interruptible", _also(reason, short))
     return found
 
@@ -173,7 +173,8 @@ def region(case: Case) -> Plan:
     gain = 1 - best.planned_gco2e / stay.planned_gco2e if stay.planned_gco2e > 0 else 0.0
     if best is not stay and gain < case.terms.min_gain_ratio:
         best = stay
-    return replace(best, policy="region", reason=f"{advice}; {best.reason}")
+    where = f"staying in {home.zone} emits least, moving included: " if best is stay and allowed else ""
+    return replace(best, policy="region", reason=f"{where}{best.reason}; {advice}")
 
 
 def _static_advice(home: Region, allowed: list[Region], job: Job) -> str:
@@ -225,13 +226,13 @@ def _first_within(case: Case, limit: float, name: str) -> Plan:
         )
     found = next((i for i, value in enumerate(forecast.values[:starts]) if value <= limit), None)
     if found == 0:
-        made = start_now(forecast, job, name, _also(f"now is within {limit:g} gCO2e/kWh", short))
+        made = start_now(forecast, job, name, _also(f"now is within {limit:.4g} gCO2e/kWh", short))
     else:
         at = starts - 1 if found is None else found
         reason = (
-            f"not within {limit:g} gCO2e/kWh before the wait is over"
+            f"not within {limit:.4g} gCO2e/kWh before the wait is over"
             if found is None
-            else f"the first slot within {limit:g} gCO2e/kWh"
+            else f"the first slot within {limit:.4g} gCO2e/kWh"
         )
         made = plan_of(forecast, job, name, [(at, at + length)], _also(reason, short))
     return replace(made, warning=warning)
@@ -243,9 +244,9 @@ def _warning(history: History | None, limit: float) -> str:
         return ""
     share = sum(value <= limit for value in known) / len(known)
     if share <= _RARE_RATIO:
-        return f"the history is (almost) never within {limit:g} gCO2e/kWh"
+        return f"the history is (almost) never within {limit:.4g} gCO2e/kWh"
     if share >= 1 - _RARE_RATIO:
-        return f"the history is (almost) always within {limit:g} gCO2e/kWh"
+        return f"the history is (almost) always within {limit:.4g} gCO2e/kWh"
     return ""
 
 

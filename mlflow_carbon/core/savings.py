@@ -104,6 +104,8 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
         stay: When it ran and when it could have run.
         energy_kwh: What the run used.
     """
+    if not 0 <= energy_kwh < math.inf:
+        raise ValueError(f"saving: expected energy of at least 0 kWh, got {energy_kwh}")
     length_s, first_s = stay.length_s, stay.submitted_s
     edges = {t for s in series.slots for e in (s.start_s, s.end_s) for t in (e, e - length_s)}
     latest_s = max(stay.latest_start_s, stay.started_s)

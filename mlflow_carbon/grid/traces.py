@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.history import ABSURD_GCO2E_PER_KWH, DAY_S, Archive, History, PublishedForecast
 from mlflow_carbon.errors import GridError
+from mlflow_carbon.grid.answers import epoch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,14 +83,13 @@ def _rows(text: str, header: Sequence[str], name: str) -> list[tuple[int, list[s
 
 
 def _time(text: str, name: str, line: int) -> int:
-    try:
-        when = datetime.strptime(text, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC)
-    except ValueError:
+    when = epoch(text)
+    if when is None:
         raise GridError(
             f"{name}, line {line}: expected a UTC time like 2021-03-28T01:00Z, got {text!r}; "
             "convert local times, their clock changes leave gaps and doubles"
-        ) from None
-    return int(when.timestamp())
+        )
+    return when
 
 
 def _value(text: str, name: str, line: int) -> float:

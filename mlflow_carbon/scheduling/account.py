@@ -142,10 +142,11 @@ class Came:
             return [f"{saving.provider} does not say when it is cleaner: nothing to compare with"]
         grams = f" ({saving.saving_gco2e:+.3g} gCO2e)" if self.energy_kwh is not None else ""
         there = f" in {self.moved_to} (the move itself is not compared)" if self.moved_to else ""
+        known = "" if self.is_final else ", as far as is known"
         lines = [
             (
                 f"saved {saving.saving_ratio:.1%}{grams} against starting at once{there}, "
-                f"{saving.saving_oracle_ratio:.1%} at the best time there was"
+                f"{saving.saving_oracle_ratio:.1%} at the best time there was{known}"
             ),
             (
                 f"intensity {saving.intensity_training_gco2e_per_kwh:.0f} gCO2e/kWh, "

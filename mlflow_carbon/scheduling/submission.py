@@ -198,7 +198,9 @@ class Submission:
                 )
             )
         if not is_same or self.first is None:
-            self._board.tags(plan_tags(row))
+            # What was promised is what the first plan expected: a later one compares with later starts.
+            promised = {k: v for k, v in self.state.plans[0].items() if k.startswith("saving_")}
+            self._board.tags(plan_tags(row | promised))
         self.first = self.first or advice
 
     def _keep(self, state: State) -> None:

@@ -120,7 +120,7 @@ def test_times_are_those_of_the_submission():
 def test_a_small_gain_is_not_worth_a_wait_but_does_not_end_one():
     """2 % of 600 g: at once at submission; who waits already goes on for it."""
     values = (300, 300, 294, 294, 300, 300, 300)
-    assert "gain too small: 2.0%" in ask(order(), *values).plan.reason
+    assert "gain too small: 2.00%" in ask(order(), *values).plan.reason
     assert not ask(order(), *values, again=True).plan.is_now
 
 

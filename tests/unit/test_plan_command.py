@@ -35,7 +35,9 @@ def test_a_line_a_policy(trace_file, capsys) -> None:
     assert cli.main(["plan", "--simulate", str(trace_file), "--hours", "1,4", "--slack", "12"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("made_up.csv: ")
-    assert [line.split()[0] for line in lines[3:-1]] == [
+    assert lines[1].startswith("slack 12 h, idle power 0%; modelled")
+    assert max(map(len, lines[3:-1])) < 80
+    assert [line.split()[0] for line in lines[4:-1]] == [
         "now", "threshold", "percentile", "persistence", "climatology", "profile", "ridge", "window",
         "interruptible", "oracle",
     ]  # fmt: skip
@@ -72,6 +74,8 @@ def test_json_has_a_row_for_each_policy_and_length(trace_file, capsys) -> None:
         (["--idle", "2"], 64),
         (["--min-gain", "1"], 64),
         (["--slack", "nan"], 64),
+        (["--threshold", "nan"], 64),
+        (["--power", "300"], 64),
         (["--forecast", "not-there.csv"], 2),
     ],
 )

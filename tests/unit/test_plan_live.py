@@ -91,6 +91,29 @@ def test_json_for_programs(capsys):
     assert len(found["forecast"]["values"]) == len(found["forecast"]["sd"])
 
 
+def test_json_without_power_has_no_grams(capsys):
+    """Shares and intensities, which give each other; with the power grams, too."""
+    words = ["plan", "GB", "--hours", "4", "--grid", "diurnal:3", "--json"]
+    assert cli.main(words) == 0
+    bare = json.loads(capsys.readouterr().out)
+    assert bare["plan"]["now_gco2e"] is None
+    assert bare["order"]["power_w"] is None
+    now, target = bare["intensity_now_gco2e_per_kwh"], bare["intensity_target_gco2e_per_kwh"]
+    assert bare["saving_ratio"] == pytest.approx(1 - target / now)
+    assert cli.main([*words, "--power", "500"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["now_gco2e"] == pytest.approx(2 * now, rel=0.05)
+
+
+def test_no_manifest_is_made_for_a_deadline_that_cannot_be_met(capsys):
+    """Exit 1 as without one, and standard output stays empty."""
+    soon = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+    words = ["--grid", "annual", "--deadline", soon, "--format", "slurm", "--command", "x"]
+    assert cli.main(["plan", "GB", "--hours", "4", *words]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no manifest is made" in said.err
+
+
 def test_regions_with_and_without_transfer(capsys):
     """By annual figures Sweden is cleaner; moving there for 100 kWh is not worth four hours of a kilowatt."""
     assert cli.main(["plan", "GB", "--hours", "4", "--grid", "annual", "--regions", "SE,PL"]) == 0
@@ -123,7 +146,11 @@ def test_a_deadline_that_cannot_be_met_is_a_negative_answer(capsys):
         (["--hours", "4", "--policy", "threshold"], "expected --threshold as well"),
         (["--hours", "4", "--policy", "threshold", "--threshold", "nan"], "--threshold: expected 0 to 5000"),
         (["--hours", "4", "--policy", "threshold", "--threshold", "-5"], "--threshold: expected 0 to 5000"),
-        (["--simulate", "t.csv", "--threshold", "nan"], "--threshold: expected 0 gCO2e/kWh or more"),
+        (["--simulate", "t.csv"], "zone with --simulate: it would do nothing"),
+        (["--hours", "4", "--forecast", "f.csv"], "--forecast without --simulate"),
+        (["--hours", "4", "--threshold", "100"], "--threshold without --policy threshold"),
+        (["--hours", "4", "--command", "x"], "--command with --format text"),
+        (["--hours", "4", "--command", "x", "--format", "slurm", "--json"], "--json with --format slurm"),
         (["--hours", "4", "--policy", "region"], "--regions: expected zones"),
         (["--hours", "4", "--regions", "XQ"], "zone"),
         (["--hours", "4", "--regions", "DE:far"], "expected kWh after the colon"),

@@ -73,12 +73,13 @@ def header(ticket: Ticket, format_name: str, *notes: str) -> str:
     plan = ticket.plan
     start = "at once" if ticket.is_at_once else f"at {utc(ticket.start_s)}"
     pauses = "" if len(plan.segments) == 1 else f", in {len(plan.segments)} pieces, until {utc(ticket.end_s)}"
+    source = plan.source.removeprefix("forecast of ").replace("our forecast", "us", 1)
     saving = (
         "Starting at once is what others are compared with: no saving is expected."
         if plan.is_now
         else f"Expected saving against starting at once: {plan.saving_ratio:.1%}, between "
         f"{plan.saving_low_ratio:.1%} and {plan.saving_high_ratio:.1%} (95 %), modelled from a forecast by "
-        f"{plan.source}, made {utc(ticket.now_s)}; not measured."
+        f"{source}, made {utc(ticket.now_s)}; not measured."
     )
     return comment(
         [
