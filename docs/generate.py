@@ -160,8 +160,8 @@ _API_HEAD = """\
 
 <!-- Made by docs/generate.py from signatures and docstrings; do not edit. -->
 
-All of `import mlflow_carbon`; other modules may change without notice. `**overrides` are the [settings](../how-to/settings.md)
-by name. The fields of `RunFootprint` are listed in [keys](keys.md). Examples are in the [README](../../README.md).
+All of `import mlflow_carbon`; other modules may change. `**overrides` are the [settings](../how-to/settings.md)
+by name. The fields of `RunFootprint` are in [keys](keys.md), examples in the [README](../../README.md).
 """
 
 API = {
