@@ -160,7 +160,7 @@ _API_HEAD = """\
 
 <!-- Made by docs/generate.py from signatures and docstrings; do not edit. -->
 
-All of `import mlflow_carbon`; other modules may change. `**overrides` are the [settings](../how-to/settings.md)
+All of `import mlflow_carbon`; others may change. `**overrides` are the [settings](../how-to/settings.md)
 by name. The fields of `RunFootprint` are in [keys](keys.md), examples in the [README](../../README.md).
 """
 
