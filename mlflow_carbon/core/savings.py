@@ -7,6 +7,7 @@ worth this once. A negative saving is reported as it is.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -110,25 +111,57 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
     edges = {t for s in series.slots for e in (s.start_s, s.end_s) for t in (e, e - length_s)}
     latest_s = max(stay.latest_start_s, stay.started_s)
     starts = {t for t in (*edges, latest_s) if first_s <= t <= latest_s} | {first_s, stay.started_s}
-    runs = {t: mean_intensity(series, t, t + length_s) for t in starts}
+    end_s = latest_s + length_s
+    total = _Integral(series, first_s, end_s)
+    runs = {t: total.mean(t, t + length_s) for t in starts}
 
     def emitted(t: float) -> float:
         idle_kwh = j_to_kwh(stay.idle_w * (t - first_s))
-        return energy_kwh * runs[t][0] + idle_kwh * mean_intensity(series, first_s, t)[0]
+        return energy_kwh * runs[t] + (idle_kwh * total.mean(first_s, t) if t > first_s else 0.0)
 
     best_s = min(sorted(starts), key=emitted)
-    kinds = {kind for _, found in runs.values() for kind in found}
     return Saving(
         now_gco2e=emitted(first_s),
         spent_gco2e=emitted(stay.started_s),
         oracle_gco2e=emitted(best_s),
-        intensity_initial_gco2e_per_kwh=runs[first_s][0],
-        intensity_training_gco2e_per_kwh=runs[stay.started_s][0],
-        intensity_oracle_gco2e_per_kwh=runs[best_s][0],
-        kind=next(kind for kind in _CERTAINTY if kind in kinds),
+        intensity_initial_gco2e_per_kwh=runs[first_s],
+        intensity_training_gco2e_per_kwh=runs[stay.started_s],
+        intensity_oracle_gco2e_per_kwh=runs[best_s],
+        kind=next(kind for kind in _CERTAINTY if kind in total.kinds),
         signal=series.signal,
-        provider=series.provider if kinds != {"static"} else series.static_provider,
+        provider=series.provider if total.kinds != {"static"} else series.static_provider,
     )
+
+
+class _Integral:
+    """Intensity over a span, summed up once: means of any part of it cost two look-ups.
+
+    Args:
+        series: Intensities; where a slot is missing the static figure stands in.
+        first_s: Start of the span.
+        end_s: Its end.
+    """
+
+    def __init__(self, series: IntensitySeries, first_s: float, end_s: float) -> None:
+        self._times, self._sums, self._values = [first_s], [0.0], list[float]()
+        kinds, t = set(), first_s
+        while t < end_s:
+            slot = series.at(t)
+            upto = slot.end_s if slot is not series.static else _next_start(series, t)
+            self._values.append(slot.gco2e_per_kwh)
+            self._sums.append(self._sums[-1] + slot.gco2e_per_kwh * (min(upto, end_s) - t))
+            self._times.append(min(upto, end_s))
+            kinds.add(slot.kind)
+            t = upto
+        self.kinds = frozenset(kinds)
+
+    def mean(self, start_s: float, end_s: float) -> float:
+        """Mean over a part of the span, weighted by time."""
+        return (self._upto(end_s) - self._upto(start_s)) / (end_s - start_s)
+
+    def _upto(self, t: float) -> float:
+        at = min(bisect_right(self._times, t), len(self._values)) - 1
+        return self._sums[at] + self._values[at] * (t - self._times[at])
 
 
 def mean_intensity(series: IntensitySeries, start_s: float, end_s: float) -> tuple[float, frozenset[str]]:
@@ -136,16 +169,11 @@ def mean_intensity(series: IntensitySeries, start_s: float, end_s: float) -> tup
     if end_s <= start_s:
         slot = series.at(start_s)
         return slot.gco2e_per_kwh, frozenset({slot.kind})
-    total, kinds, t = 0.0, set(), start_s
-    while t < end_s:
-        slot = series.at(t)
-        upto = min(end_s, slot.end_s if slot is not series.static else _next_start(series, t))
-        total += slot.gco2e_per_kwh * (upto - t)
-        kinds.add(slot.kind)
-        t = upto
-    return total / (end_s - start_s), frozenset(kinds)
+    found = _Integral(series, start_s, end_s)
+    return found.mean(start_s, end_s), found.kinds
 
 
 def _next_start(series: IntensitySeries, t: float) -> float:
     """Where the static figure stops standing in: the next slot, if there is one."""
-    return next((slot.start_s for slot in series.slots if slot.start_s > t), math.inf)
+    at = bisect_right(series.slots, t, key=lambda slot: slot.start_s)
+    return series.slots[at].start_s if at < len(series.slots) else math.inf

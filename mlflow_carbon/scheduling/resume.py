@@ -92,8 +92,8 @@ def _trained(
     if status == "FAILED":
         tell(f"{run} has failed: this is a new submission")
         return Left()
-    tell(f"{run} was cut off: it is started again as a new run with the same deadline")
-    _end(project, state, "the launcher and the training died; started again as another run")
+    tell(f"{run} does not say how it ended: it is started again as a new run with the same deadline")
+    _end(project, state, "its launcher died and nobody saw how it ended; started again as another run")
     return Left(state=state)
 
 

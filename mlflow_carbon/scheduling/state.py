@@ -130,10 +130,8 @@ class Seat:
             aside = self.path.with_suffix(".unreadable")
             with suppress(OSError):
                 self.path.replace(aside)
-            return (
-                None,
-                f"the state file cannot be used ({error}); it is kept as {aside}, and this starts anew",
-            )
+            what = f"the state file cannot be used ({error}); it is kept as {aside}, and this starts anew"
+            return None, f"{what}; a run that it was of may be left SCHEDULED"
 
     def save(self, state: State) -> None:
         """Replace the file whole.

@@ -87,8 +87,9 @@ def _state(config: PlanConfig, left: Left, now_s: float, world: World, tracking_
         run_id=world.project.create(),
         tracking_uri=tracking_uri,
         version=world.project.version,
-        submitted_s=before.submitted_s if before is not None else now_s,
-        max_wait_s=before.max_wait_s if before is not None else config.job.max_wait_s,
+        # What a training that was lost has waited for is not to the credit of the one that repeats it.
+        submitted_s=now_s,
+        max_wait_s=_left_s(before, now_s) if before is not None else config.job.max_wait_s,
         finish_by_s=before.finish_by_s if before is not None else config.finish_by_s,
         policy=config.policy,
         host=world.host,
@@ -99,6 +100,11 @@ def _state(config: PlanConfig, left: Left, now_s: float, world: World, tracking_
     except OSError as error:
         world.display.line(f"the state cannot be kept ({error.strerror}): a restart would begin anew")
     return state
+
+
+def _left_s(before: State, now_s: float) -> float:
+    """What is left of the wait of an earlier run, so that its deadline stays."""
+    return max(0.0, before.submitted_s + before.max_wait_s - now_s)
 
 
 def _tag_child(state: State, child: Child, world: World) -> str:

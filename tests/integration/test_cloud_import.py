@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -62,10 +61,8 @@ def here(store, tmp_path, monkeypatch):
     folder, runs = store
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path / "home"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield runs
-    mlflow.set_tracking_uri(before)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return runs
 
 
 def test_each_run_counts_once_in_its_month_and_zone(here, capsys):

@@ -50,10 +50,9 @@ def folder(tmp_path, tracking_uri, monkeypatch):
     (place / "write.py").write_text(WRITE)
     monkeypatch.setenv("OUT", str(tmp_path / "out.json"))
     monkeypatch.setenv("MLFLOW_CARBON_HOME", str(tmp_path / "home"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_uri)
-    yield place
-    mlflow.set_tracking_uri(before)
+    # Not by set_tracking_uri: what it sets cannot be unset, and later tests would meet it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return place
 
 
 def project(uri: str | Path, *, version: str | None = None, **params: str) -> MlflowProject:

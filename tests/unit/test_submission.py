@@ -209,8 +209,8 @@ def test_an_interrupt_while_training_ends_the_training_too(tmp_path, signal):
     on.project.raises = None
     go(on, tmp_path)
     assert on.project.runs["run2"].status == "FINISHED"
-    same_times = plan_of(on.project.runs["run2"])["submitted_utc"] == "2026-03-02T12:10:00Z"
-    assert same_times == (signal is Terminated)
+    same_deadline = plan_of(on.project.runs["run2"])["latest_start_utc"] == "2026-03-02T17:10:00Z"
+    assert same_deadline == (signal is Terminated)
 
 
 def test_a_failing_project_is_a_failure(tmp_path):
@@ -331,12 +331,14 @@ def test_a_training_that_still_runs_is_left_alone(tmp_path):
 
 
 def test_a_training_that_died_too_is_started_again_as_a_new_run(tmp_path):
-    """Its run is killed with the reason; the new one has the same deadline."""
+    """Its run is killed with the reason; the new one has the same deadline, and not the credit of its wait."""
     on = died_while_training(tmp_path, status="RUNNING")
     go(on, tmp_path)
     assert on.project.runs["run1"].status == "KILLED"
     assert "started again as another run" in on.project.runs["run1"].tags["carbon.plan.outcome"]
-    assert plan_of(on.project.runs["run2"])["submitted_utc"] == "2026-03-02T12:10:00Z"
+    plan = plan_of(on.project.runs["run2"])
+    assert plan["latest_start_utc"] == "2026-03-02T17:10:00Z"
+    assert plan["submitted_utc"] > "2026-03-02T12:10:00Z"
 
 
 def test_a_training_that_failed_alone_is_a_new_submission(tmp_path):
