@@ -30,6 +30,8 @@ OPTIONS = {
     "build_image": False,
     "docker_auth": None,
 }
+pytestmark = pytest.mark.slow  # real projects in processes of their own
+
 COMMAND = f'"{sys.executable} write.py {{x}}"'
 WRITE = """
 import json, os, sys
