@@ -134,7 +134,7 @@ def wait_until_clean(
     done = wait(order, look or _system_look(), clock=used, progress=progress)
     series = done.last.intensity
     started_s = used.wall_s()
-    # The slot that was planned in; where planning failed meanwhile, what was expected of the present one.
+    # The slot that was planned in; where no wait was left, the present one.
     now = done.last.now if done.last.plan.is_now else series.at(started_s)
     return Wait(
         wait_s=done.wait_s,

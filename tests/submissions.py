@@ -61,13 +61,13 @@ class Grids:
     def __init__(self, clock: Clock, **zones: tuple[float, ...]) -> None:
         self.clock = clock
         self.zones = zones
-        self.broken = False
+        self.broken: Exception | bool = False
         self.note = ""
         self.signal = "average"
 
     def __call__(self, given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:
         if self.broken:
-            raise RuntimeError("no such table")
+            raise self.broken if isinstance(self.broken, Exception) else RuntimeError("no such table")
         values = self.zones.get(given.zone or "", ())
         slots = [
             IntensitySlot(

@@ -57,7 +57,7 @@ def test_what_a_planned_run_logs_is_listed() -> None:
     assert set(re.findall(r"`(carbon/(?!plan\.json)\w+)`", section)) == set(came.metrics())
     row = dict.fromkeys(("policy", "start_utc", "end_utc", "reason", "source", "zone"), "")
     ratios = dict.fromkeys(("saving_ratio", "saving_low_ratio", "saving_high_ratio"), 0.0)
-    tags = {"carbon.plan.outcome", *plan_tags(row | ratios)} - {"carbon.kind"}
+    tags = {"carbon.plan.outcome", *plan_tags([row | ratios])} - {"carbon.kind"}
     assert set(re.findall(r"^\| `(carbon\.plan\.\w+)`", section, re.MULTILINE)) == tags
 
 

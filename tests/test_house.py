@@ -34,7 +34,7 @@ BROAD_EXCEPTS = {
     "mlflow_carbon/sampler.py:_close": "closing a sensor that is not used any more",
     "mlflow_carbon/sampler.py:read": "a sensor of any vendor may raise anything",
     "mlflow_carbon/scheduling/submit.py:_only_told": "the training is over: it ends as it ended",
-    "mlflow_carbon/scheduling/wait.py:wait": "what fails in planning must not keep a training from running",
+    "mlflow_carbon/scheduling/wait.py:_advised": "what fails in planning must not keep a training from running",
     "mlflow_carbon/sensors/__init__.py:_first_readings": "a sensor of any vendor may raise anything",
     "mlflow_carbon/sensors/__init__.py:_guarded": "drivers and sensors of other packages may raise anything",
     "mlflow_carbon/sensors/__init__.py:_told": "a sensor of any vendor may raise anything",

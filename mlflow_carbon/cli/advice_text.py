@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import grid
 from mlflow_carbon.cli.chart import bars
+from mlflow_carbon.core.times import clock, second
 
 if TYPE_CHECKING:
     from mlflow_carbon.core.plans import Plan
@@ -61,7 +62,7 @@ def as_dict(advice: Advice, order: Order, now_s: float, *, has_power: bool) -> d
     grams = () if has_power else ("now_gco2e", "planned_gco2e", "planned_low_gco2e", "planned_high_gco2e")
     return {
         "zone": advice.intensity.zone,
-        "start": _iso(max(now_s, plan.start_s)),
+        "start": second(max(now_s, plan.start_s)),
         "asked_s": now_s,
         "plan": asdict(plan) | dict.fromkeys(grams),
         "saving_ratio": plan.saving_ratio,
@@ -104,7 +105,7 @@ def _start(plan: Plan, now_s: float) -> str:
 
 
 def _pieces(plan: Plan) -> str:
-    spans = ", ".join(f"{_clock(a)}-{_clock(b)}" for a, b in plan.segments)
+    spans = ", ".join(f"{clock(a)}-{clock(b)}" for a, b in plan.segments)
     return f"in {len(plan.segments)} pieces: {spans} UTC; it must be able to stop and go on"
 
 
@@ -136,7 +137,7 @@ def _chart(advice: Advice, order: Order) -> list[str]:
     rows = bars([sum(group) / len(group) for group in groups], marks=marks)
     indent = rows[0].index("|") + 1 if rows else 0
     every = max(_LABEL, round(3 * _HOUR_S / column_s))
-    hours = "".join(f"{_clock(t):{every}}" for t in starts[::every])
+    hours = "".join(f"{clock(t):{every}}" for t in starts[::every])
     return [
         "",
         f"  gCO2e/kWh from {_utc(forecast.start_s)} on; ^ is the plan",
@@ -147,10 +148,6 @@ def _chart(advice: Advice, order: Order) -> list[str]:
     ]
 
 
-def _iso(t_s: float) -> str:
-    return datetime.fromtimestamp(t_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _utc(t_s: float) -> str:
     return datetime.fromtimestamp(t_s, UTC).strftime("%a %Y-%m-%d %H:%M UTC")
 
@@ -159,7 +156,3 @@ def _here(t_s: float) -> str:
     """The same in the time zone of this machine, where that is another."""
     local = datetime.fromtimestamp(t_s, UTC).astimezone()
     return "" if not local.utcoffset() else f" ({local:%H:%M %Z})"
-
-
-def _clock(t_s: float) -> str:
-    return datetime.fromtimestamp(t_s, UTC).strftime("%H:%M")

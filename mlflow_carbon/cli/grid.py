@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import assembly, grid
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cli.chart import bars
 from mlflow_carbon.core.prospects import PAST_S, forecasted
+from mlflow_carbon.core.times import clock
 from mlflow_carbon.sampler import SystemClock
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ def _next(found: Look) -> list[str]:
     values = [slot.gco2e_per_kwh if (slot := _at(found, t)) else None for t in columns]
     chart = bars(values, marks=[best.start_s <= t < best.end_s for t in columns])
     indent = chart[0].index("|") + 1 if chart else 0
-    hours = "".join(f"{_clock(t):6}" for t in columns[::6])
+    hours = "".join(f"{clock(t):6}" for t in columns[::6])
     kinds = ", ".join(sorted({s.kind for s in coming}))
     sources = ", ".join(dict.fromkeys(s.source or found.intensity.provider for s in coming))
     return [
         "",
         f"  next 24 h ({kinds}; {sources})",
-        f"  lowest {_value(best)} at {_clock(best.start_s)} UTC",
-        f"  highest {_value(worst)} at {_clock(worst.start_s)} UTC",
+        f"  lowest {_value(best)} at {clock(best.start_s)} UTC",
+        f"  highest {_value(worst)} at {clock(worst.start_s)} UTC",
         "",
         *(f"  {row}" for row in chart),
         f"  {' ' * indent}{hours}".rstrip(),
@@ -157,15 +157,11 @@ def _value(slot: IntensitySlot) -> str:
     )
 
 
-def _clock(t_s: float) -> str:
-    return datetime.fromtimestamp(t_s, UTC).strftime("%H:%M")
-
-
 def _age(slot: IntensitySlot, now_s: float) -> str:
     """Which time the figure is of, and how old it is."""
     if slot.kind == "static":
         return ""
-    said = f", of {_clock(slot.start_s)} to {_clock(slot.end_s)} UTC"
+    said = f", of {clock(slot.start_s)} to {clock(slot.end_s)} UTC"
     for word, t_s in (("issued", slot.issued_s), ("fetched", slot.fetched_s)):
         if t_s is not None:
             said += f", {word} {_minutes(now_s - t_s)}"

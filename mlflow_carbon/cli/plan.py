@@ -7,13 +7,13 @@ import json
 import shlex
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import assembly, grid
 from mlflow_carbon import settings as setup
 from mlflow_carbon.cli import advice_text, simulation
+from mlflow_carbon.core.times import moment
 from mlflow_carbon.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = ["add", "order_of"]
 
 _MAX_H = 168.0
 _MAX_GCO2E_PER_KWH = 5000.0  # as in the configuration of the backend
-_KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.36.0"
 _FORMATS = ("text", "json", "k8s-job", "cronjob", "slurm", "github")
 _POLICIES = ("window", "interruptible", "region", "threshold", "percentile", "now")
 _EPILOG = (
@@ -98,9 +97,7 @@ def _add_manifest(manifest: argparse._ArgumentGroup) -> None:
         "--service-account", default="", help="of the training; by default one without rights"
     )
     manifest.add_argument("--user-id", type=int, default=1000, help="user of the container (1000); 0 is root")
-    manifest.add_argument(
-        "--kubectl-image", default=_KUBECTL_IMAGE, help="image with kubectl that releases it"
-    )
+    manifest.add_argument("--kubectl-image", default=None, help="image with kubectl that releases it")
     manifest.add_argument(
         "--runner", default="ubuntu-latest", help="label of the GitHub runner (ubuntu-latest)"
     )
@@ -176,7 +173,7 @@ def _manifest(advice: Advice, order: Order, now_s: float, options: argparse.Name
         namespace=options.namespace,
         service_account=options.service_account,
         user_id=options.user_id,
-        kubectl_image=options.kubectl_image,
+        **({"kubectl_image": options.kubectl_image} if options.kubectl_image else {}),
         runner=options.runner,
         resources=Resources(gpus=options.gpus, cpus=options.cpus, memory_gib=options.memory_gib),
         finish_by_s=order.finish_by_s,
@@ -280,12 +277,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _time(text: str) -> float:
     """UTC seconds of a time with an offset."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
+    found = moment(text)
+    if found is None:
         raise argparse.ArgumentTypeError(
             f"expected a time with its offset, like 2026-03-03T08:00Z or 2026-03-03T08:00+01:00, got {text!r}"
         )
-    return found.astimezone(UTC).timestamp()
+    return found

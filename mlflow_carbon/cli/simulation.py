@@ -116,8 +116,6 @@ def _line(name: str, scores: Sequence[Score]) -> str:
 
 def _cell(score: Score) -> str:
     reached = score.reached_ratio
-    return (
-        f"{score.saving_ratio:.1%} ({reached:.0%})"
-        if reached is not None
-        else f"{score.saving_ratio:.1%} (-)"
-    )
+    if reached is None:
+        return f"{score.saving_ratio:.1%} (-)"
+    return f"{score.saving_ratio:.1%} ({f'{reached:.0%}' if reached >= 0 else '<0'})"

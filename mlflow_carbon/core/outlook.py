@@ -41,13 +41,11 @@ class Given:
         step_s: Length of a slot in seconds; 0 where nothing was said.
         past: gCO2e/kWh of the slots that have begun, by start.
         ahead: gCO2e/kWh of the source's own forecast of the slots to come, by start.
-        issued_s: When that forecast was made; None where there is none.
     """
 
     step_s: int
     past: Mapping[int, float]
     ahead: Mapping[int, float]
-    issued_s: float | None
 
 
 def given(series: IntensitySeries, now_s: float) -> Given:
@@ -58,7 +56,6 @@ def given(series: IntensitySeries, now_s: float) -> Given:
         step_s=said[0].end_s - said[0].start_s if said else 0,
         past={s.start_s: s.gco2e_per_kwh for s in said if s.start_s <= now_s},
         ahead={s.start_s: s.gco2e_per_kwh for s in ahead},
-        issued_s=min((s.issued_s for s in ahead if s.issued_s is not None), default=None),
     )
 
 

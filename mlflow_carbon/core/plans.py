@@ -60,10 +60,6 @@ class Job:
         """Energy of the run itself."""
         return j_to_kwh(self.power_w * self.length_s)
 
-    def until(self, *, now_s: float, finish_by_s: float) -> Job:
-        """The job with a wait that also ends it by a time; no wait at all where that is too late already."""
-        return replace(self, max_wait_s=max(0.0, min(self.max_wait_s, finish_by_s - now_s - self.length_s)))
-
     def spread(self, step_s: int) -> Job:
         """The job over whole slots, as plans count: the same energy, so at less power where it fills none."""
         length_s = step_s * max(1, math.ceil(self.length_s / step_s - 1e-9))

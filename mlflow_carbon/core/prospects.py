@@ -36,12 +36,10 @@ class Prospects:
     Attributes:
         forecast: From the present slot on.
         history: The past it was made from; None for a static figure.
-        archive: The source's own forecast, if it gives one.
     """
 
     forecast: Forecast
     history: History | None = None
-    archive: Archive | None = None
 
 
 def prospects(series: IntensitySeries, *, now_s: float, horizon_s: float) -> Prospects:
@@ -88,7 +86,6 @@ def forecasted(
         step_s=step_s,
         past=begun,
         ahead={t: s.gco2e_per_kwh for t, s in known.items() if t > now_s},
-        issued_s=now_s,
     )
     made = _found(said, "", now_s=now_s, horizon_s=max(ahead) - now_s).forecast
     for t in ahead:
@@ -116,7 +113,7 @@ def _found(said: Given, source: str, *, now_s: float, horizon_s: float) -> Prosp
     )
     archive = _archive(said, history)
     found = forecast(history, horizon_s=math.ceil(horizon_s) + said.step_s, archive=archive)
-    return Prospects(forecast=found, history=history, archive=archive)
+    return Prospects(forecast=found, history=history)
 
 
 def _static(slot: IntensitySlot, now_s: float, horizon_s: float, source: str) -> Forecast:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_carbon.core.carbon import IntensitySlot
+from mlflow_carbon.core.times import moment
 from mlflow_carbon.errors import GridError
 
-__all__ = ["MAX_GCO2E_PER_KWH", "believable", "decoded", "epoch", "minute", "ranged", "said"]
+__all__ = ["MAX_GCO2E_PER_KWH", "believable", "decoded", "epoch", "ranged", "said"]
 
 MAX_GCO2E_PER_KWH = 2000
 """No grid is above this: a mix of nothing but old lignite plants emits about 1300."""
@@ -52,19 +52,9 @@ def believable(value: Any) -> float | None:
 
 
 def epoch(text: Any) -> int | None:
-    """Seconds since the epoch of an ISO 8601 time that names its zone; None for anything else."""
-    if not isinstance(text, str):
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return None if found.tzinfo is None else int(found.timestamp())
-    except (ValueError, OverflowError):
-        return None
-
-
-def minute(t_s: float) -> str:
-    """A time as `2026-03-02T12:01Z`."""
-    return datetime.fromtimestamp(t_s, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    """Whole seconds since the epoch of an ISO 8601 time that names its zone; None for anything else."""
+    found = moment(text) if isinstance(text, str) else None
+    return None if found is None else int(found)
 
 
 def ranged(start_s: int, slot_s: int, value: float, error: float, kind: str) -> IntensitySlot:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.carbon import IntensitySeries
 from mlflow_carbon.core.settle import newest
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import annual, diurnal, recorded
-from mlflow_carbon.grid.answers import minute
 from mlflow_carbon.grid.contract import Window
 from mlflow_carbon.grid.live import PAST_S, Live, starts
 from mlflow_carbon.grid.providers import AUTO

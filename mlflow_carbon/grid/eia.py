@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import factors, mix
-from mlflow_carbon.grid.answers import decoded, epoch, minute
+from mlflow_carbon.grid.answers import decoded, epoch
 from mlflow_carbon.grid.contract import HISTORY, Answer, Request, Token
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import zones
-from mlflow_carbon.grid.answers import believable, decoded, epoch, minute, ranged, said
+from mlflow_carbon.grid.answers import believable, decoded, epoch, ranged, said
 from mlflow_carbon.grid.contract import FORECAST, HISTORY, NOW, Answer, Request, Token
 
 if TYPE_CHECKING:

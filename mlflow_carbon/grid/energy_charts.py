@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import factors, mix
-from mlflow_carbon.grid.answers import decoded, minute
+from mlflow_carbon.grid.answers import decoded
 from mlflow_carbon.grid.contract import HISTORY, Request
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid.answers import believable, decoded, epoch, minute, ranged
+from mlflow_carbon.grid.answers import believable, decoded, epoch, ranged
 from mlflow_carbon.grid.contract import HISTORY, Answer, Request
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from mlflow_carbon.grid.answers import minute
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.grid.cache import replace_file
 
 if TYPE_CHECKING:

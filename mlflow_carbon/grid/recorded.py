@@ -14,8 +14,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid.answers import MAX_GCO2E_PER_KWH, epoch, minute, ranged
+from mlflow_carbon.grid.answers import MAX_GCO2E_PER_KWH, epoch, ranged
 
 if TYPE_CHECKING:
     from pathlib import Path

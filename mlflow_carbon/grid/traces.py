@@ -7,11 +7,11 @@ Traces: `slot_start_utc,gco2_per_kwh`. Archives: `issued_utc,slot_start_utc,fore
 from __future__ import annotations
 
 import csv
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mlflow_carbon.core.history import ABSURD_GCO2E_PER_KWH, DAY_S, Archive, History, PublishedForecast
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid.answers import epoch
 
@@ -113,7 +113,7 @@ def _step(slots: Sequence[_Slot], name: str) -> int:
     if step_s <= 0 or DAY_S % step_s or slots[0][0] % step_s:
         raise GridError(
             f"{name}, line {slots[1][2]}: expected slots in order whose length divides a day, on its raster, "
-            f"got {step_s} s after {_text(slots[0][0])}"
+            f"got {step_s} s after {minute(slots[0][0])}"
         )
     for (before, _, _), (after, _, line) in pairwise(slots):
         if after - before != step_s:
@@ -122,7 +122,7 @@ def _step(slots: Sequence[_Slot], name: str) -> int:
 
 
 def _wrong_step(before: int, after: int, step_s: int) -> str:
-    got = f"expected {_text(before + step_s)}, got {_text(after)}: "
+    got = f"expected {minute(before + step_s)}, got {minute(after)}: "
     if after == before:
         return got + "the slot is there twice; keep the one that was written last"
     if after < before:
@@ -130,7 +130,3 @@ def _wrong_step(before: int, after: int, step_s: int) -> str:
     if (after - before) % step_s:
         return got + f"the slot length is not {step_s} s throughout; bring all slots to one length"
     return got + f"{(after - before) // step_s - 1} slots are missing; fill the gap or cut the trace there"
-
-
-def _text(t_s: int) -> str:
-    return f"{datetime.fromtimestamp(t_s, UTC):%Y-%m-%dT%H:%MZ}"

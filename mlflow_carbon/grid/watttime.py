@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
+from mlflow_carbon.core.times import minute
 from mlflow_carbon.errors import GridError
-from mlflow_carbon.grid.answers import MAX_GCO2E_PER_KWH, decoded, epoch, minute, ranged
+from mlflow_carbon.grid.answers import MAX_GCO2E_PER_KWH, decoded, epoch, ranged
 from mlflow_carbon.grid.contract import FORECAST, HISTORY, Answer, Login, Request, Token
 
 if TYPE_CHECKING:

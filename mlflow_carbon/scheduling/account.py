@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mlflow_carbon.core.times import second
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlflow_carbon.core.savings import Saving
     from mlflow_carbon.scheduling.advice import Advice
@@ -21,7 +22,6 @@ __all__ = [
     "plan_row",
     "plan_tags",
     "span",
-    "utc",
     "why_static",
 ]
 
@@ -31,11 +31,6 @@ ATTRIBUTION = (
     "not an effect on the grid, and no proof of the policy"
 )
 _MOST_STARTS = 400
-
-
-def utc(t_s: float) -> str:
-    """A time for people and machines, such as 2026-03-02T12:30:00Z."""
-    return datetime.fromtimestamp(t_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span(seconds: float) -> str:
@@ -51,10 +46,10 @@ def plan_row(advice: Advice, *, at_s: float, length_s: float) -> dict[str, Any]:
     plan = advice.plan
     start_s = max(plan.start_s, at_s)  # the present slot has begun already
     return {
-        "made_utc": utc(at_s),
+        "made_utc": second(at_s),
         "policy": plan.policy,
-        "start_utc": utc(start_s),
-        "end_utc": utc(start_s + length_s),
+        "start_utc": second(start_s),
+        "end_utc": second(start_s + length_s),
         "is_now": plan.is_now,
         "zone": plan.zone,
         "reason": "; ".join((plan.reason, *why_static(advice))),
@@ -74,9 +69,13 @@ def why_static(advice: Advice) -> tuple[str, ...]:
     return advice.notes if advice.forecast.kind == "static" else ()
 
 
-def plan_tags(row: Mapping[str, Any]) -> dict[str, str]:
-    """Tags of a plan. The saving and its range are modelled: they come from a forecast."""
-    ratios = (row["saving_ratio"], row["saving_low_ratio"], row["saving_high_ratio"])
+def plan_tags(plans: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Tags of a submission: its last plan, and the saving that its first one promised.
+
+    A later plan compares with starts at its own time. The saving and its range are modelled, from a forecast.
+    """
+    first, row = plans[0], plans[-1]
+    ratios = (first["saving_ratio"], first["saving_low_ratio"], first["saving_high_ratio"])
     return {
         "carbon.kind": "run",
         "carbon.plan.policy": row["policy"],
@@ -187,9 +186,9 @@ def plan_document(order: Order, first: Advice | None, plans: list[Mapping[str, A
     """`plan.json`: the order, what the first plan rested on, each plan that differed from the one before."""
     return {
         "schema": PLAN_SCHEMA,
-        "submitted_utc": utc(order.submitted_s),
-        "latest_start_utc": utc(order.latest_start_s),
-        "finish_by_utc": utc(order.finish_by_s) if order.finish_by_s is not None else None,
+        "submitted_utc": second(order.submitted_s),
+        "latest_start_utc": second(order.latest_start_s),
+        "finish_by_utc": second(order.finish_by_s) if order.finish_by_s is not None else None,
         "policy": order.policy,
         "duration_s": order.job.length_s,
         "power_w": order.job.power_w,
@@ -218,7 +217,7 @@ def _alternatives(order: Order, advice: Advice) -> list[dict[str, Any]]:
     length, starts, _ = order.job_at(forecast.start_s).in_slots(forecast)
     return [
         {
-            "start_utc": utc(forecast.start_s + i * forecast.step_s),
+            "start_utc": second(forecast.start_s + i * forecast.step_s),
             "gco2e_per_kwh": sum(forecast.values[i : i + length]) / length,
         }
         for i in range(min(starts, _MOST_STARTS))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow_carbon.scheduling.order import Order, Place
     from mlflow_carbon.settings import Settings
 
-__all__ = ["Advice", "Look", "advise", "elsewhere", "system_look"]
+__all__ = ["Advice", "Look", "advise", "annual_look", "elsewhere", "system_look"]
 
 _PAUSING = {"interruptible"}
 
@@ -176,3 +176,9 @@ def system_look(access: grid.Access) -> Look:
         return grid.intensity(given, zone, window=window, access=access, now_s=now_s)
 
     return look
+
+
+def annual_look(given: Settings, start_s: float, end_s: float, now_s: float) -> IntensitySeries:  # noqa: ARG001 - a figure for all times
+    """The annual figure alone: asks nobody, and no policy waits by it."""
+    zone = grid.zones.resolve(given, env=os.environ)
+    return grid.annual.series(zone, tables=grid.annual.installed())

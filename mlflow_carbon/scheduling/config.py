@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from mlflow_carbon import grid, settings
 from mlflow_carbon.core.plans import Job, Terms
+from mlflow_carbon.core.times import moment
 from mlflow_carbon.errors import SettingsError
 from mlflow_carbon.scheduling.order import Order, Place
 
@@ -194,19 +194,13 @@ def _max_wait_s(raw: Mapping[str, Any], policy: str) -> float:
 def _deadline_s(raw: Any) -> float | None:
     if raw is None:
         return None
-    found = None
-    if isinstance(raw, str):
-        try:
-            found = datetime.fromisoformat(raw.strip())
-        except ValueError:
-            found = None
-    if found is None or found.tzinfo is None:
-        missing = " without its offset" if found is not None else ""
+    found = moment(raw) if isinstance(raw, str) else None
+    if found is None:
         raise SettingsError(
             "deadline: expected an ISO 8601 time with its offset, such as 2026-03-01T06:00Z or "
-            f"2026-03-01T07:00+01:00, got {raw!r}{missing}"
+            f"2026-03-01T07:00+01:00, got {raw!r}"
         )
-    return found.timestamp()
+    return found
 
 
 def _regions(raw: Any, home: Target) -> tuple[tuple[Place, ...], dict[str, Target]]:

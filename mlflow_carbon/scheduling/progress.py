@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_carbon.scheduling.account import span, utc
+from mlflow_carbon.core.times import second
+from mlflow_carbon.scheduling.account import span
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -45,7 +46,7 @@ class Display:
         self._start_s = plan.start_s
         where = f" in {plan.zone}" if plan.zone else ""
         self.line(
-            f"planned start {utc(plan.start_s)}{where}: {plan.reason}; expected to save "
+            f"planned start {second(plan.start_s)}{where}: {plan.reason}; expected to save "
             f"{plan.saving_ratio:.1%} ({plan.saving_low_ratio:.1%} to {plan.saving_high_ratio:.1%}, "
             f"{plan.source})"
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlflow_carbon.core.times import second
 from mlflow_carbon.errors import SubmissionError
-from mlflow_carbon.scheduling.account import utc
 from mlflow_carbon.scheduling.state import WAITING
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def pick_up(seat: Seat, project: Project, *, now_s: float, host: str, tell: Call
     if state.phase != WAITING:
         return _trained(state, project, status, ended_s or now_s, host=host, tell=tell)
     if not -_STALE_S <= now_s - state.submitted_s <= state.max_wait_s + _STALE_S:
-        tell(f"run {state.run_id} was submitted {utc(state.submitted_s)}: too long ago to go on with it")
+        tell(f"run {state.run_id} was submitted {second(state.submitted_s)}: too long ago to go on with it")
         _end(project, state, "left waiting, and too old to go on with")
         return Left()
     if status in {"FINISHED", "FAILED"}:
         tell(f"run {state.run_id} was ended ({status}) while nobody waited: starting anew")
         return Left()
-    tell(f"going on with run {state.run_id}, submitted {utc(state.submitted_s)}, with the same deadline")
+    tell(f"going on with run {state.run_id}, submitted {second(state.submitted_s)}, with the same deadline")
     return Left(state=state, is_same_run=True)
 
 

@@ -198,9 +198,7 @@ class Submission:
                 )
             )
         if not is_same or self.first is None:
-            # What was promised is what the first plan expected: a later one compares with later starts.
-            promised = {k: v for k, v in self.state.plans[0].items() if k.startswith("saving_")}
-            self._board.tags(plan_tags(row | promised))
+            self._board.tags(plan_tags(self.state.plans))
         self.first = self.first or advice
 
     def _keep(self, state: State) -> None:

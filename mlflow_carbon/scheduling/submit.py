@@ -114,11 +114,7 @@ def _tag_child(state: State, child: Child, world: World) -> str:
         world.project.run(state.run_id).write_tags(
             {"carbon.kind": "plan", "carbon.plan.outcome": f"ran as {run_id}"}
         )
-        world.project.run(run_id).write_tags(
-            plan_tags(
-                {**state.plans[-1], **{k: v for k, v in state.plans[0].items() if k.startswith("saving_")}}
-            )
-        )
+        world.project.run(run_id).write_tags(plan_tags(state.plans))
     return run_id
 
 

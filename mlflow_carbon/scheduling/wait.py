@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from mlflow_carbon.scheduling.advice import advise
+from mlflow_carbon.errors import CarbonError
+from mlflow_carbon.scheduling.advice import advise, annual_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def wait(
     """
     begun_s, now_s = clock.monotonic_s(), clock.wall_s()
     patience_s = max(0.0, order.latest_start_s - now_s)
-    first = advice = advise(order, look, now_s)
+    first = advice = _advised(order, look, now_s)
     while True:
         if planned is not None:
             planned(advice)
@@ -127,13 +128,20 @@ def wait(
             left_s = advice.plan.start_s - clock.wall_s()
             _logger.warning("waiting for a cleaner grid, for about %.0f s: %s", left_s, advice.plan.reason)
         _sit_out(order, advice, clock, progress, until_s=begun_s + patience_s, jitter_s=jitter_s)
-        try:
-            advice = advise(order, look, clock.wall_s(), again=True)
-        except Exception as error:  # noqa: BLE001 - whatever fails in planning must not keep a training from running
-            reason = f"planning failed while waiting: {type(error).__name__}: {error}"
-            _logger.warning("%s; starting now", reason)
-            waited_s = max(clock.wall_s() - order.submitted_s, clock.monotonic_s() - begun_s)
-            return Waited(wait_s=waited_s, first=first, last=advice, reason=reason)
+        advice = _advised(order, look, clock.wall_s(), again=True)
+
+
+def _advised(order: Order, look: Look, now_s: float, *, again: bool = False) -> Advice:
+    """Advice; where planning fails in a way that nobody foresaw, to start now, by the annual figure."""
+    try:
+        return advise(order, look, now_s, again=again)
+    except CarbonError:  # the order itself is wrong, and says what to mend
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever fails in planning must not keep a training from running
+        reason = f"planning failed: {type(error).__name__}: {error}"
+        _logger.warning("%s; starting now", reason)
+        advice = advise(replace(order, policy="now", places=()), annual_look, now_s)
+        return replace(advice, plan=replace(advice.plan, policy=order.policy, reason=reason))
 
 
 def _sit_out(

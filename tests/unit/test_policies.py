@@ -217,13 +217,6 @@ def test_moving_is_costed_and_may_be_forbidden() -> None:
     assert plan(places(40, transfer=0.1), "region").planned_gco2e == pytest.approx(100)
 
 
-def test_an_end_binds_like_a_wait() -> None:
-    """To finish in five hours a job of two may wait three; one that is too late may not wait."""
-    assert job(2).until(now_s=0, finish_by_s=5 * H).max_wait_s == 3 * H
-    assert job(2, wait_h=1).until(now_s=0, finish_by_s=5 * H).max_wait_s == H
-    assert job(2).until(now_s=0, finish_by_s=0).max_wait_s == 0
-
-
 def test_the_end_of_the_forecast_is_said() -> None:
     """A wait beyond it is planned as far as it goes; a job beyond it is refused."""
     assert "as far as the forecast reaches" in plan(Case(forecast=forecast(3, 2, 1), job=job(1))).reason

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlflow_carbon.core.footprint import RunFootprint
-from mlflow_carbon.errors import StoreError, SubmissionError
+from mlflow_carbon.errors import StoreError, SubmissionError, ZoneError
 from mlflow_carbon.scheduling.config import parse
 from mlflow_carbon.scheduling.endings import Terminated
 from mlflow_carbon.scheduling.state import RUNNING, seat
@@ -260,11 +260,20 @@ def test_a_training_that_is_lost_sight_of_is_not_said_to_have_never_begun(tmp_pa
 def test_what_cannot_be_planned_is_a_failed_run(tmp_path):
     """Nothing is waited for and nothing stays SCHEDULED."""
     on = stage(GB=CLEAN_AT_3)
-    on.grids.broken = True
-    with pytest.raises(RuntimeError):
+    on.grids.broken = ZoneError("zone: nobody knows it")
+    with pytest.raises(ZoneError):
         go(on, tmp_path)
     assert on.project.runs["run1"].status == "FAILED"
     assert saved(tmp_path) == []
+
+
+def test_planning_that_breaks_runs_the_project_at_once(tmp_path):
+    """A fault of ours is no reason not to train; the reason is told."""
+    on = stage(GB=CLEAN_AT_3)
+    on.grids.broken = True
+    assert go(on, tmp_path) == "run1"
+    assert on.project.runs["run1"].status == "FINISHED"
+    assert "planning failed: RuntimeError: no such table" in on.screen.getvalue()
 
 
 def test_a_server_that_is_away_holds_up_nothing(tmp_path):

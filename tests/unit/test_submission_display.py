@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from mlflow_carbon.core.plans import Job
-from mlflow_carbon.scheduling.account import plan_row, plan_tags, span, utc
+from mlflow_carbon.core.times import second
+from mlflow_carbon.scheduling.account import plan_row, plan_tags, span
 from mlflow_carbon.scheduling.advice import advise
 from mlflow_carbon.scheduling.endings import Terminated, sigterm_raises
 from mlflow_carbon.scheduling.order import Order
@@ -51,8 +52,8 @@ def test_elsewhere_a_line_comes_every_half_hour():
     """A log of an hour's wait has three lines, also where the clock goes back."""
     screen = io.StringIO()
     display = Display(screen)
-    for second in range(0, 3601, 10):
-        display.progress(replace(WAITING, waited_s=float(second)))
+    for waited in range(0, 3601, 10):
+        display.progress(replace(WAITING, waited_s=float(waited)))
     assert len(screen.getvalue().splitlines()) == 3
     display.progress(replace(WAITING, waited_s=5.0))
     assert len(screen.getvalue().splitlines()) == 4
@@ -91,8 +92,8 @@ def test_a_plan_in_tags_by_hand():
     )
     advice = advise(order, Grids(clock, GB=(300.0, 300.0, 300.0, 100.0, 300.0, 300.0, 300.0)), NOW)
     row = plan_row(advice, at_s=NOW, length_s=HOUR)
-    assert utc(SLOT) == "2026-03-02T12:00:00Z"
-    tags = plan_tags(row)
+    assert second(SLOT) == "2026-03-02T12:00:00Z"
+    tags = plan_tags([row])
     assert (tags["carbon.plan.start"], tags["carbon.plan.end"]) == (
         "2026-03-02T15:00:00Z",
         "2026-03-02T16:00:00Z",

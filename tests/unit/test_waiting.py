@@ -209,19 +209,22 @@ def test_a_clock_set_back_by_a_year_ends_the_wait():
     assert clock.sleeps <= 2
 
 
-def test_a_plan_that_fails_in_mid_wait_starts_the_training():
-    """Whatever goes wrong in planning, the training runs, and the reason says what."""
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_plan_that_fails_starts_the_training(good, caplog):
+    """Whatever goes wrong in planning, at first or in mid-wait: the training runs, and the reason says what."""
     calls = []
 
     def look(given, start_s, end_s, now_s):
         calls.append(now_s)
-        if len(calls) > 1:
+        if len(calls) > good:
             raise MemoryError("no room")
         return Grid(300.0)(given, start_s, end_s, now_s)
 
     found = wait(look, Clock())
-    assert found.wait_s == 1800
-    assert "planning failed while waiting: MemoryError: no room" in found.reason
+    assert found.wait_s == 1800 * good
+    assert "planning failed: MemoryError: no room" in found.reason
+    assert "starting now" in caplog.text
+    assert (found.kind, found.provider) == ("static", "codecarbon")
 
 
 @settings(max_examples=30, deadline=None)

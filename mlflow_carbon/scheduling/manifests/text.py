@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlflow_carbon._version import __version__
+from mlflow_carbon.core.times import minute as utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,11 +97,6 @@ def header(ticket: Ticket, format_name: str, *notes: str) -> str:
 def moment(seconds: float) -> datetime:
     """A time in UTC."""
     return datetime.fromtimestamp(seconds, tz=UTC)
-
-
-def utc(seconds: float) -> str:
-    """A time to read, to the minute."""
-    return f"{moment(seconds):%Y-%m-%dT%H:%MZ}"
 
 
 def cron(seconds: float) -> str:
