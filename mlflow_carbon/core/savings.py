@@ -16,7 +16,7 @@ from mlflow_carbon.core.units import j_to_kwh
 if TYPE_CHECKING:
     from mlflow_carbon.core.carbon import IntensitySeries
 
-__all__ = ["Saving", "Stay", "mean_intensity", "saving"]
+__all__ = ["Integral", "Saving", "Stay", "saving"]
 
 _CERTAINTY = ("static", "forecast", "estimated", "actual")
 
@@ -112,7 +112,7 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
     latest_s = max(stay.latest_start_s, stay.started_s)
     starts = {t for t in (*edges, latest_s) if first_s <= t <= latest_s} | {first_s, stay.started_s}
     end_s = latest_s + length_s
-    total = _Integral(series, first_s, end_s)
+    total = Integral(series, first_s, end_s)
     runs = {t: total.mean(t, t + length_s) for t in starts}
 
     def emitted(t: float) -> float:
@@ -133,7 +133,7 @@ def saving(series: IntensitySeries, stay: Stay, *, energy_kwh: float) -> Saving:
     )
 
 
-class _Integral:
+class Integral:
     """Intensity over a span, summed up once: means of any part of it cost two look-ups.
 
     Args:
@@ -162,15 +162,6 @@ class _Integral:
     def _upto(self, t: float) -> float:
         at = min(bisect_right(self._times, t), len(self._values)) - 1
         return self._sums[at] + self._values[at] * (t - self._times[at])
-
-
-def mean_intensity(series: IntensitySeries, start_s: float, end_s: float) -> tuple[float, frozenset[str]]:
-    """Mean intensity of a span, weighted by time, and the kinds of figures in it; of a moment, its slot's."""
-    if end_s <= start_s:
-        slot = series.at(start_s)
-        return slot.gco2e_per_kwh, frozenset({slot.kind})
-    found = _Integral(series, start_s, end_s)
-    return found.mean(start_s, end_s), found.kinds
 
 
 def _next_start(series: IntensitySeries, t: float) -> float:

@@ -7,17 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.loopback import loopback
 from tests.quick_backend import CLOCK, SERVICE, QuickClock
 from tests.scripts import runs
 
@@ -95,25 +93,13 @@ def service(tmp_path):
     """Great Britain on the loopback."""
     played = GreatBritain(tmp_path / "begun")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, content = played.answer(self.path)
-            with suppress(BrokenPipeError):  # who was kept waiting has gone
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(content)
+    def reply(path, _headers):
+        status, content = played.answer(path)
+        return status, {}, content
 
-        def log_message(self, *args):
-            """Keep quiet."""
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    played.url = f"http://127.0.0.1:{httpd.server_port}"
-    yield played
-    httpd.shutdown()
-    thread.join()
+    with loopback(reply) as url:
+        played.url = url
+        yield played
 
 
 @pytest.fixture

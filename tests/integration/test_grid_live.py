@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import threading
 from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -20,6 +18,7 @@ from mlflow_carbon.grid.gb import CarbonIntensityGB
 from mlflow_carbon.grid.zones import Zone
 from mlflow_carbon.settings import Settings
 from tests.grid_payloads import body
+from tests.loopback import loopback
 
 NOON = int(datetime(2026, 3, 2, 12, 0, tzinfo=UTC).timestamp())
 SECRET = "s3cret-t0ken"  # noqa: S105 - opens nothing
@@ -66,27 +65,11 @@ def served():
     """A service on the loopback and its address."""
     service = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, headers, content = service.answer(
-                self.path, self.headers.get("auth-token") or self.headers.get("Authorization") or ""
-            )
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+    def reply(path, headers):
+        return service.answer(path, headers.get("auth-token") or headers.get("Authorization") or "")
 
-        def log_message(self, *args):
-            """Keep quiet."""
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    yield service, f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with loopback(reply) as url:
+        yield service, url
 
 
 def at_home(url: str, folder, *, budget_s: float = 1) -> Access:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -12,6 +11,7 @@ from mlflow_carbon import assembly
 from mlflow_carbon.grid import cloud_metadata
 from mlflow_carbon.grid.cloud_metadata import ADDRESS, addresses, ask
 from mlflow_carbon.settings import Settings
+from tests.loopback import Quiet, serving
 from tests.servers import free_port
 
 TOKEN = "AQAEAtoken=="  # noqa: S105 - opens nothing
@@ -57,7 +57,7 @@ def served():
     """A cloud on the loopback, and its address for each service."""
     cloud = Cloud()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def _answer(self):
             status, headers, content = cloud.answer(self.command, self.path, self.headers)
             self.send_response(status)
@@ -72,26 +72,9 @@ def served():
 
         do_GET = do_PUT = _answer  # noqa: N815 - names of the base class
 
-        def log_message(self, *args):
-            """Keep quiet."""
-
-        def handle(self):
-            """Whoever asked may have hung up."""
-            try:
-                super().handle()
-            except OSError:
-                return
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    url = f"http://127.0.0.1:{httpd.server_port}"
-    yield cloud, dict.fromkeys(("aws", "gcp", "azure"), url)
-    cloud.released.set()
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        yield cloud, dict.fromkeys(("aws", "gcp", "azure"), url)
+        cloud.released.set()
 
 
 @pytest.mark.parametrize(

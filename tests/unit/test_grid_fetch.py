@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +10,11 @@ import pytest
 from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid.contract import Request, Token
 from mlflow_carbon.grid.fetch import get
+from tests.loopback import loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -40,29 +40,14 @@ def server(*answers: Answer, tokens: list[str] | None = None) -> Iterator[tuple[
     asked: list[str] = []
     heard = [] if tokens is None else tokens
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            status, headers, body = answers[min(len(asked), len(answers) - 1)]
-            asked.append(self.headers["User-Agent"])
-            heard.append(self.headers.get("auth-token", ""))
-            self.send_response_only(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+    def reply(_path: str, headers: Message) -> Answer:
+        answer = answers[min(len(asked), len(answers) - 1)]
+        asked.append(headers["User-Agent"])
+        heard.append(headers.get("auth-token", ""))
+        return answer
 
-        def log_message(self, *args):
-            """Keep quiet."""
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}/x", asked
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
+    with loopback(reply) as url:
+        yield f"{url}/x", asked
 
 
 def fetch(url: str, time: FakeTime, budget_s: float = 15.0) -> bytes:

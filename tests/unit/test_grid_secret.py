@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from base64 import b64decode
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,9 +15,11 @@ from mlflow_carbon.errors import GridError
 from mlflow_carbon.grid import secret
 from mlflow_carbon.grid.contract import Login, Request, Token
 from mlflow_carbon.grid.fetch import get
+from tests.loopback import loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import Message
 
 KEY = "k3y+with/odd&signs"
 LOGIN = "me:p4ss:word"
@@ -31,26 +31,13 @@ def service(answer: Callable[[str, str], tuple[int, bytes]]) -> Iterator[tuple[s
     """A service on the loopback that answers by path and Authorization; yields its address and what it heard."""
     heard: list[Heard] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            heard.append((self.path, self.headers.get("Authorization", "")))
-            status, body = answer(*heard[-1])
-            self.send_response_only(status)
-            self.end_headers()
-            self.wfile.write(body)
+    def reply(path: str, headers: Message) -> tuple[int, dict[str, str], bytes]:
+        heard.append((path, headers.get("Authorization", "")))
+        status, body = answer(*heard[-1])
+        return status, {}, body
 
-        def log_message(self, *args):
-            """Keep quiet."""
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}", heard
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
+    with loopback(reply) as url:
+        yield url, heard
 
 
 def keyed(url: str) -> Request:

@@ -1,7 +1,5 @@
 """What the trainer tells MLflow and its reader."""
 
-import http.server
-import threading
 import time
 
 import pytest
@@ -11,24 +9,14 @@ from mlflow.exceptions import MlflowException
 from mlflow_carbon import RunFootprint
 from projects.mnist import report
 from projects.mnist.config import TrackingError
+from tests.loopback import loopback
 
 
 @pytest.fixture
 def server():
     """A server that answers 404 to everything."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_error(404)
-
-        def log_message(self, *args):
-            pass
-
-    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_port}"
-    made.shutdown()
-    made.server_close()
+    with loopback(lambda *_: (404, {}, b"")) as url:
+        yield url
 
 
 def a_run(**params):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_carbon.core.carbon import IntensitySeries, IntensitySlot
-from mlflow_carbon.core.savings import Stay, mean_intensity, saving
+from mlflow_carbon.core.savings import Integral, Stay, saving
 from tests.fakes import intensity
 
 HOUR = 3600
@@ -87,12 +87,12 @@ def test_the_weakest_kind_speaks_for_all():
 
 def test_a_mean_is_weighted_by_time():
     """A quarter of an hour at 100 and three quarters at 300 make 250; beyond the slots the annual figure stands."""
-    series = grid(100, 300)
-    assert mean_intensity(series, START + 2700, START + 6300) == (250, frozenset({"actual"}))
-    both = frozenset({"actual", "static"})
-    assert mean_intensity(series, START + HOUR, START + 3 * HOUR) == (400, both)
-    assert mean_intensity(series, START - HOUR, START + HOUR)[0] == 300
-    assert mean_intensity(series, START, START) == (100, frozenset({"actual"}))
+    whole = Integral(grid(100, 300), START - HOUR, START + 3 * HOUR)
+    assert whole.mean(START + 2700, START + 6300) == pytest.approx(250)
+    assert whole.mean(START + HOUR, START + 3 * HOUR) == pytest.approx(400)
+    assert whole.mean(START - HOUR, START + HOUR) == pytest.approx(300)
+    assert whole.kinds == {"actual", "static"}
+    assert Integral(grid(100, 300), START + 10, START + 20).kinds == {"actual"}
 
 
 def test_a_run_that_ends_before_it_starts_is_refused():
@@ -116,5 +116,8 @@ def test_nobody_beats_foresight(values, start_h, length_h, idle_w):
     assert found.oracle_gco2e <= min(found.now_gco2e, found.spent_gco2e) + 1e-9
     if idle_w == 0:
         for minute in range(0, 181, 7):
-            mean, _ = mean_intensity(series, START + minute * 60, START + minute * 60 + length_h * HOUR)
+            begin_s = START + minute * 60
+            mean = Integral(series, begin_s, begin_s + length_h * HOUR).mean(
+                begin_s, begin_s + length_h * HOUR
+            )
             assert found.intensity_oracle_gco2e_per_kwh <= mean + 1e-6
