@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -58,26 +59,30 @@ def of_run(run_id: str) -> Found:
     Raises:
         StoreError: If there is no such run, it was not measured, or the server cannot be read.
     """
-    client = _client()
-    try:
-        run = client.get_run(run_id)
-    except Exception as error:
-        raise StoreError(f"run {run_id}: cannot be read at {_where()}: {first_line(error)}") from error
+    with _readable(f"run {run_id}"):
+        run = _client().get_run(run_id)
     if not _is_measured(run):
         raise StoreError(f"run {run_id}: expected carbon.kind=run and {_ENERGY}, got a run without them")
     return _found([run], [])
 
 
 def _all_of(name: str) -> list[Run]:
-    client = _client()
-    try:
+    with _readable(f"experiment {name!r}"):
+        client = _client()
         experiment = client.get_experiment_by_name(name)
         runs = [] if experiment is None else list(_pages(client, experiment.experiment_id))
-    except Exception as error:
-        raise StoreError(f"experiment {name!r}: cannot be read at {_where()}: {first_line(error)}") from error
     if experiment is None:
         raise StoreError(f"experiment {name!r}: there is none at {_where()}; set MLFLOW_TRACKING_URI")
     return runs
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Whatever MLflow and its stores raise is that it cannot be read there."""
+    try:
+        yield
+    except Exception as error:
+        raise StoreError(f"{what}: cannot be read at {_where()}: {first_line(error)}") from error
 
 
 def _pages(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
